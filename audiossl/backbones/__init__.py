@@ -1,0 +1,1 @@
+"""Backbones: thin adapters over timm with one output, pooled features and patches."""

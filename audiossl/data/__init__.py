@@ -1,0 +1,1 @@
+"""Data sets: audio files and their labels behind one small interface."""

@@ -1,0 +1,35 @@
+"""Mistakes that a person can mend: said in one sentence, without a traceback."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class UserError(ValueError):
+    """A mistake of the user's: the message names the file or flag, what was found, and what to do."""
+
+
+def errors_for_people(main: Callable[P, R]) -> Callable[P, R]:
+    """Turn a `UserError` of a program's `main` into one line on stderr and exit code 2.
+
+    Set AUDIOSSL_TRACEBACK=1 to see where it was raised.
+    """
+
+    @functools.wraps(main)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            if os.environ.get("AUDIOSSL_TRACEBACK"):
+                raise
+            print(f"audiossl: error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
+
+    return guarded

@@ -1,0 +1,1 @@
+"""Probes: what frozen features are worth."""

@@ -1,0 +1,1 @@
+"""The run: devices, checkpoints, tracking, monitors and the report."""

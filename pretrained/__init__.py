@@ -1,0 +1,1 @@
+"""Pretrained models: data only, read by `audiossl.hub`."""

@@ -1,0 +1,1 @@
+"""Everything between the waveform and the network: batched on the device."""
