@@ -25,7 +25,12 @@ __all__ = [
     "training_loader",
 ]
 
-_NEED_TORCH = {"Batch": "loader", "training_loader": "loader", "CachedClips": "cached", "cache_clips": "cache"}
+_NEED_TORCH = {
+    "Batch": "loader",
+    "training_loader": "loader",
+    "CachedClips": "cached",
+    "cache_clips": "cache",
+}
 
 
 def __getattr__(name: str) -> Any:
