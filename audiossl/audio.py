@@ -1,8 +1,8 @@
 """The only place that opens audio: soundfile (libsndfile) decodes, soxr resamples.
 
-Any sample rate, channel count and format that libsndfile knows (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF ...), from a
-path, bytes or a file object. A part of a long file is read by seeking, and comes out as the same part of the whole
-file would, resampled or not.
+Any sample rate, channel count and format that libsndfile knows (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF ...),
+from a path, bytes or a file object. A part of a long file is read by seeking, and comes out as the same part of
+the whole file would, resampled or not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ import soxr
 
 from audiossl.errors import UserError
 
-Source = str | os.PathLike | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO
 Channels = Literal["mix", "first", "each"]
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64".split()
-)
-# soxr's default filter reaches this many samples of the lower rate to each side; measured: the error at the seam of
-# two parts falls from 5e-5 at 64 to float32 rounding (3e-7) at 128.
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
+    ".w64", ".rf64",
+})
+# fmt: on
+# soxr's default filter reaches this many samples of the lower rate to each side; measured: the error at the seam
+# of two parts falls from 5e-5 at 64 to float32 rounding (3e-7) at 128.
 _MARGIN = 160
 # Frames that an MP3 may be short of its header: the encoder's padding, at most two MPEG frames.
 _MP3_SLACK = 2 * 1152
@@ -74,8 +77,8 @@ def load(
 ) -> tuple[np.ndarray, int]:
     """Read a recording or a part of it as float32 in [-1, 1], with the sample rate that the file has.
 
-    `channels`: "mix" (their mean) and "first" give (S,), "each" gives (C, S). The wave is resampled to `sample_rate`
-    when one is given. A part that runs past the end is as long as the file allows.
+    `channels`: "mix" (their mean) and "first" give (S,), "each" gives (C, S). The wave is resampled to
+    `sample_rate` when one is given. A part that runs past the end is as long as the file allows.
     Raises `AudioError` for what is missing, empty, truncated, not audio, of 0 samples, or holds NaN or Inf.
 
     >>> memory = io.BytesIO()
@@ -111,7 +114,7 @@ def resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
 
 def to_int16(wave: np.ndarray) -> np.ndarray:
-    """Round a float wave to int16, clipping what lies outside [-1, 1); sounds that were int16 come back bit for bit.
+    """Round a float wave to int16, clipped to [-1, 1); what was int16 in a file comes back bit for bit.
 
     >>> to_int16(np.array([-1.0, 0.5, 1.0, 7.0])).tolist()
     [-32768, 16384, 32767, 32767]
@@ -131,7 +134,7 @@ def fit_length(wave: np.ndarray, n_samples: int) -> np.ndarray:
     return np.pad(wave, (missing // 2, missing - missing // 2))
 
 
-def find_audio(folder: str | os.PathLike) -> list[Path]:
+def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
     """Every audio file below `folder`, sorted; hidden files and folders are left out, links are followed.
 
     Raises `AudioError` when `folder` is not a folder.
@@ -246,8 +249,8 @@ def _read_resampled(
 ) -> np.ndarray:
     """The part of the resampled file, from only its own frames and a margin on both sides.
 
-    Reading starts where a sample of the file and one of the result coincide (every rate / gcd frames), so that the
-    part lies on the grid of the whole file.
+    Reading starts where a sample of the file and one of the result coincide (every rate / gcd frames), so that
+    the part lies on the grid of the whole file.
     """
     rate = file.samplerate
     step_in = rate // math.gcd(rate, sample_rate)

@@ -1,4 +1,4 @@
-"""The one interface of every data set: a clip with its label, speaker, stable id and split, and sets of clips."""
+"""The interface of every data set: clips with label, speaker, stable id and split, and sets of them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ SPLIT_WORDS = {
 class Clip:
     """One clip: where its sound is and what is known about it.
 
-    `source` is a file, or a function that returns the bytes of one. `start_s` and `duration_s` choose a part of a
-    long recording. `gain` 0.0 makes digital silence of the source's length.
+    `source` is a file, or a function that returns the bytes of one; a function may have an attribute
+    `fingerprint` that stands for its bytes, so that a cache need not read them to know them. `start_s` and
+    `duration_s` choose a part of a long recording. `gain` 0.0 makes digital silence of the source's length.
     """
 
     id: str
@@ -97,7 +98,7 @@ class ClipSet:
         return tuple(sorted({clip.speaker for clip in self.clips if clip.speaker is not None}))
 
     def describe(self) -> dict[str, Any]:
-        """Name, numbers of clips and speakers, label names and split rule: what belongs beside every score."""
+        """What belongs beside every score: name, numbers of clips and speakers, labels, split rule."""
         return {
             "name": self.name,
             "clips": len(self),
@@ -147,7 +148,7 @@ def unit_hash(key: str) -> float:
 
 
 def hash_split(key: str) -> str:
-    """Put a speaker or a file into a split by the hash of its name: 80 % training, 10 % validation, 10 % testing.
+    """Split by the hash of a speaker's or a file's name: 80 % training, 10 % validation, 10 % testing.
 
     New files never move old ones to another split.
     """

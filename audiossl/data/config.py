@@ -25,7 +25,7 @@ class DataConfig:
     audiossl.errors.UserError: --data.on_error is 'ignore'; choose one of skip, raise.
     """
 
-    # auto: without a root spoken_words, else what the root looks like: speech_commands, manifest (.csv) or folder.
+    # auto: without a root spoken_words, else what the root is: speech_commands, manifest (.csv) or folder.
     name: str = "auto"
     # Folder, CSV file, or for `hub` a name on the Hugging Face hub or a local folder.
     root: str | None = None
@@ -80,7 +80,7 @@ def _choice(field: str, value: object, allowed: tuple[object, ...]) -> None:
 
 
 def cache_root(config: DataConfig) -> Path:
-    """Folder under which every cache of this machine lies: `config.cache`, $AUDIOSSL_CACHE, or the platform's."""
+    """Folder of every cache of this machine: `config.cache`, $AUDIOSSL_CACHE, or the platform's."""
     chosen = config.cache or os.environ.get("AUDIOSSL_CACHE")
     if chosen:
         return Path(chosen).expanduser()
