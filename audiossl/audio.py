@@ -1,8 +1,8 @@
-"""The only place that opens audio: soundfile (libsndfile) decodes, soxr resamples.
+"""The only place that opens audio files: soundfile (libsndfile) decodes and writes, soxr resamples.
 
-Any sample rate, channel count and format that libsndfile knows (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF ...),
-from a path, bytes or a file object. A part of a long file is read by seeking, and comes out as the same part of
-the whole file would, resampled or not.
+Any sample rate, channel count and format that libsndfile knows (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF
+...), from a path, bytes or a file object. A part of a long file is read by seeking, and comes out as the same
+part of the whole file would, resampled or not.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Channels = Literal["mix", "first", "each"]
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-    ".w64", ".rf64",
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
+    ".caf", ".w64", ".rf64",
 })
 # fmt: on
-# soxr's default filter reaches this many samples of the lower rate to each side; measured: the error at the seam
-# of two parts falls from 5e-5 at 64 to float32 rounding (3e-7) at 128.
+# soxr's default filter reaches this many samples of the lower rate to each side; measured: the error at the
+# seam of two parts falls from 5e-5 at 64 to float32 rounding (3e-7) at 128.
 _MARGIN = 160
 # Frames that an MP3 may be short of its header: the encoder's padding, at most two MPEG frames.
 _MP3_SLACK = 2 * 1152
@@ -155,6 +155,25 @@ def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found)
 
 
+def write(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) -> None:
+    """Write int16 samples (S,) as a file of one channel and 16 bits, in the format of the path's suffix.
+
+    >>> write("/nowhere/a.flac", np.zeros(4, dtype=np.int16), 16000)
+    Traceback (most recent call last):
+        ...
+    audiossl.errors.UserError: /nowhere/a.flac cannot be written (No such file or directory); choose another
+    place.
+    """
+    try:
+        with open(path, "wb") as file:
+            suffix = os.path.splitext(path)[1].lstrip(".").upper()
+            soundfile.write(file, samples, sample_rate, subtype="PCM_16", format=suffix)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); choose another place."
+        ) from error
+
+
 def name_of(source: Source) -> str:
     """What to call a source in a message."""
     if isinstance(source, (str, os.PathLike)):
@@ -249,8 +268,8 @@ def _read_resampled(
 ) -> np.ndarray:
     """The part of the resampled file, from only its own frames and a margin on both sides.
 
-    Reading starts where a sample of the file and one of the result coincide (every rate / gcd frames), so that
-    the part lies on the grid of the whole file.
+    Reading starts where a sample of the file and one of the result coincide (every rate / gcd frames), so
+    that the part lies on the grid of the whole file.
     """
     rate = file.samplerate
     step_in = rate // math.gcd(rate, sample_rate)
