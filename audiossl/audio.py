@@ -155,23 +155,20 @@ def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found)
 
 
-def write(path: str | os.PathLike, samples: np.ndarray, sample_rate: int) -> None:
+def write(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> None:
     """Write int16 samples (S,) as a file of one channel and 16 bits, in the format of the path's suffix.
 
-    >>> write("/nowhere/a.flac", np.zeros(4, dtype=np.int16), 16000)
-    Traceback (most recent call last):
-        ...
-    audiossl.errors.UserError: /nowhere/a.flac cannot be written (No such file or directory); choose another
-    place.
+    Raises `UserError` when the file cannot be written.
     """
+    # Encoded in memory first: libsndfile does not pass on what goes wrong in a file object, a full disk say.
+    encoded = io.BytesIO()
+    form = os.path.splitext(path)[1].lstrip(".").upper()
+    soundfile.write(encoded, samples, sample_rate, subtype="PCM_16", format=form)
     try:
-        with open(path, "wb") as file:
-            suffix = os.path.splitext(path)[1].lstrip(".").upper()
-            soundfile.write(file, samples, sample_rate, subtype="PCM_16", format=suffix)
+        Path(path).write_bytes(encoded.getvalue())
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror or error}); choose another place."
-        ) from error
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be written ({reason}); make room or choose another place.") from error
 
 
 def name_of(source: Source) -> str:
