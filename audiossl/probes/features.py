@@ -1,0 +1,166 @@
+"""Frozen features of a cached data set, and the three splits as every probe takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from audiossl.errors import UserError
+
+if TYPE_CHECKING:
+    from audiossl.data.cache import CachedClips
+
+
+class Labelled(NamedTuple):
+    """Rows of one split: `x` (N, D) float32, `y` (N,) int64."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProbeData:
+    """The three splits, standardised on the training rows; labels run from 0 to `n_classes` - 1."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class ProbeScore:
+    """One probe's result: accuracies from 0 to 1, and the settings that validation chose."""
+
+    test: float
+    validation: float | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
+
+
+def accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Share of equal entries of two (N,) arrays.
+
+    >>> accuracy(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]))
+    0.75
+    """
+    return float(np.mean(predicted == truth))
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features `x` (N, D) float32 and what is known of each clip; `label_ids` (N,) is -1 without a label."""
+
+    x: np.ndarray
+    label_ids: np.ndarray
+    ids: list[str]
+    speakers: list[str | None]
+    splits: list[str | None]
+    label_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.x)
+
+    def rows(self, split: str) -> Labelled:
+        """The labelled rows of "training", "validation" or "testing", as they are (not standardised)."""
+        wanted = np.array([name == split for name in self.splits], dtype=bool) & (self.label_ids >= 0)
+        return Labelled(self.x[wanted], self.label_ids[wanted])
+
+    def with_features(self, x: np.ndarray) -> FeatureTable:
+        """The same clips with other features `x` (N, D)."""
+        return FeatureTable(x, self.label_ids, self.ids, self.speakers, self.splits, self.label_names)
+
+    def probe_data(self) -> ProbeData:
+        """The three splits, standardised on training; raises `UserError` if one holds no labelled clip."""
+        splits = [self.rows(name) for name in ("training", "validation", "testing")]
+        for name, rows in zip(("training", "validation", "testing"), splits, strict=True):
+            if len(rows.y) == 0:
+                raise UserError(
+                    f"the {name} split holds no labelled clip, and probes need labels in all three: "
+                    "give a data set with labels and a split column, lists or speakers (see --data.root)."
+                )
+        scaled = standardise(*(rows.x for rows in splits))
+        train, validation, test = (Labelled(x, rows.y) for x, rows in zip(scaled, splits, strict=True))
+        return ProbeData(train, validation, test, len(self.label_names))
+
+
+def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """Zero mean and unit deviation on the training rows, the same shift and scale for all others; float32.
+
+    A dimension that is constant on the training rows becomes zero everywhere it equals that constant: it is
+    shifted, not scaled. All arrays are (N, D).
+
+    >>> standardise(np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[1.0, 6.0]]))[1]
+    array([[0., 1.]], dtype=float32)
+    """
+    mean = train.mean(0, dtype=np.float64)
+    deviation = train.std(0, dtype=np.float64)
+    # Rounding leaves a constant dimension a deviation of about 1e-7 of its size; dividing by it would make
+    # noise large.
+    flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
+    scale = np.where(flat, 1.0, deviation)
+    return [((x - mean) / scale).astype(np.float32) for x in (train, *others)]
+
+
+def waves_to_features(
+    module: nn.Module, clips: CachedClips, batch_size: int, device: torch.device
+) -> np.ndarray:
+    """Run `module` on all clips in order: (N, S) int16 -> (N, D) float32; it gets float32 in [-1, 1]."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(clips), batch_size):
+            # A copy: the memory map is read-only, and torch shares memory with what it is given.
+            wave = torch.from_numpy(np.array(clips.waves[start : start + batch_size])).to(device)
+            parts.append(module(wave.float() / 32768.0).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def extract(
+    encoder: nn.Module, clips: CachedClips, batch_size: int = 256, device: str | torch.device | None = None
+) -> FeatureTable:
+    """Embed every cached clip with the frozen encoder, in evaluation mode, which is restored afterwards.
+
+    The encoder maps a wave (B, S) float32 to (B, D); it runs on `device`, by default where its weights are.
+    Raises `UserError` when the set is empty, its rate is not the encoder's, or an embedding is not finite.
+    """
+    if len(clips) == 0:
+        raise UserError(
+            f"data set {clips.name!r} holds no clips, so there is nothing to probe: check --data.root."
+        )
+    rate = getattr(encoder, "sample_rate", clips.sample_rate)
+    if rate != clips.sample_rate:
+        raise UserError(
+            f"the encoder wants {rate} Hz and the cached clips have {clips.sample_rate} Hz: "
+            f"set --data.sample_rate {rate}."
+        )
+    before = next((p.device for p in encoder.parameters()), torch.device("cpu"))
+    target = before if device is None else torch.device(device)
+    training = encoder.training
+    encoder.eval().to(target)
+    try:
+        x = waves_to_features(encoder, clips, batch_size, target)
+    finally:
+        encoder.to(before).train(training)
+    bad = ~np.isfinite(x).all(1)
+    if bad.any():
+        raise UserError(
+            f"the encoder gives values that are not finite for {int(bad.sum())} of {len(x)} clips, "
+            f"first {clips.ids[int(bad.argmax())]!r}: the weights are damaged or training diverged."
+        )
+    return describe_features(x, clips)
+
+
+def describe_features(x: np.ndarray, clips: CachedClips) -> FeatureTable:
+    """Join features (N, D) with the labels, speakers and splits of their clips."""
+    return FeatureTable(
+        x=x,
+        label_ids=np.asarray(clips.label_ids),
+        ids=list(clips.ids),
+        speakers=list(clips.speakers),
+        splits=list(clips.splits),
+        label_names=tuple(clips.label_names),
+    )
