@@ -1,0 +1,50 @@
+"""Compression of a power picture: what turns energies over ten decades into numbers a network can use."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from audiossl.errors import UserError
+
+COMPRESSIONS = ("log", "db", "none")
+
+
+class Compress(nn.Module):
+    """log(x + floor), the same in decibels, or nothing.
+
+    The floor is added, not clipped at: value and gradient stay finite and smooth in digital silence, and a cell
+    depends on nothing but itself (a reference taken from the clip or the batch would make the picture of one
+    clip depend on its neighbours).
+
+    kind: "log" natural logarithm; "db" decibels re 1.0 (10 log10 of powers, 20 log10 of magnitudes); "none".
+    power: 2.0 where x holds powers, 1.0 where it holds magnitudes; only "db" asks.
+    Shape: any to the same.
+    Raises UserError for an unknown kind or a floor that is not positive.
+
+    >>> import torch
+    >>> Compress("db", floor=1e-10)(torch.tensor([1.0, 0.01, 0.0])).round().tolist()
+    [0.0, -20.0, -100.0]
+    """
+
+    def __init__(self, kind: str = "log", floor: float = 1e-6, power: float = 2.0):
+        super().__init__()
+        if kind not in COMPRESSIONS:
+            raise UserError(f"compress={kind!r} is unknown: choose one of {', '.join(COMPRESSIONS)}.")
+        if kind != "none" and not 0 < floor < math.inf:
+            raise UserError(f"floor={floor} must be positive, or the logarithm of silence is infinite.")
+        self.kind = kind
+        self.floor = floor
+        self.scale = {"log": 1.0, "db": 20.0 / (power * math.log(10.0)), "none": 1.0}[kind]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compress x, at least 0 everywhere."""
+        if self.kind == "none":
+            return x
+        compressed = (x + self.floor).log()
+        return compressed if self.scale == 1.0 else compressed * self.scale
+
+    def extra_repr(self) -> str:
+        """Show the settings in `print(module)`."""
+        return f"{self.kind}, floor={self.floor:g}"

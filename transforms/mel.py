@@ -1,0 +1,116 @@
+"""Mel picture: the power spectrum summed under triangles that are equally wide on the mel scale.
+
+Filters as in Slaney's Auditory Toolbox (1998; librosa's default) or HTK (Young et al., The HTK Book), computed here
+in float64 and equal to librosa's to 1e-6. BYOL-A loses about 1.5 points with HTK filters without norm, so Slaney's
+scale and norm are the defaults.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from audiossl.errors import UserError
+
+from .compress import Compress
+from .config import FrontEndConfig
+from .front_end import FrontEnd
+from .stft import as_magnitude, build_spectrum, spectrum_bytes
+
+# Slaney: linear below 1 kHz with 200/3 Hz a mel, above it 27 mels for a factor of 6.4.
+SLANEY_STEP_HZ = 200.0 / 3.0
+SLANEY_BREAK_HZ = 1000.0
+SLANEY_LOG_STEP = math.log(6.4) / 27.0
+
+
+def hz_to_mel(hz: Tensor, scale: str) -> Tensor:
+    """Mels of frequencies in Hz on the "slaney" or "htk" scale.
+
+    >>> hz_to_mel(torch.tensor([500.0, 1000.0, 6400.0]), "slaney").tolist()
+    [7.5, 15.0, 42.0]
+    """
+    if scale == "htk":
+        return 2595.0 * torch.log10(1.0 + hz / 700.0)
+    linear = hz / SLANEY_STEP_HZ
+    above = SLANEY_BREAK_HZ / SLANEY_STEP_HZ + (hz / SLANEY_BREAK_HZ).clamp(min=1.0).log() / SLANEY_LOG_STEP
+    return torch.where(hz < SLANEY_BREAK_HZ, linear, above)
+
+
+def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
+    """Frequencies in Hz of mels: the inverse of `hz_to_mel`."""
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    break_mel = SLANEY_BREAK_HZ / SLANEY_STEP_HZ
+    above = SLANEY_BREAK_HZ * ((mel - break_mel) * SLANEY_LOG_STEP).exp()
+    return torch.where(mel < break_mel, mel * SLANEY_STEP_HZ, above)
+
+
+def mel_edges(n_mels: int, f_min: float, f_max: float, scale: str) -> Tensor:
+    """Corners of the triangles (n_mels + 2,) in Hz, float64: filter m rises from m to m + 1 and falls to m + 2."""
+    ends = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale)
+    steps = torch.linspace(0.0, 1.0, n_mels + 2, dtype=torch.float64)
+    return mel_to_hz(ends[0] + (ends[1] - ends[0]) * steps, scale)
+
+
+def mel_filters(config: FrontEndConfig) -> Tensor:
+    """Triangular filters (n_mels, n_fft / 2 + 1) in float64; norm "slaney" gives each the area of 1 Hz."""
+    edges = mel_edges(config.n_mels, config.f_min, config.f_max, config.mel_scale)
+    bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64) * config.sample_rate / config.n_fft
+    low, centre, high = (edges[i : i + config.n_mels, None] for i in range(3))
+    filters = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0.0)
+    return filters * (2.0 / (high - low)) if config.norm == "slaney" else filters
+
+
+def check_mel(config: FrontEndConfig) -> None:
+    """Raise UserError for mel settings that cannot work, naming the setting and the remedy."""
+    for key, allowed in {"mel_scale": ("slaney", "htk"), "norm": ("slaney", "none")}.items():
+        if getattr(config, key) not in allowed:
+            raise UserError(f"{key}={getattr(config, key)!r} is unknown: choose one of {', '.join(allowed)}.")
+    if config.n_mels < 1:
+        raise UserError(f"n_mels={config.n_mels} must be at least 1.")
+    empty = int((mel_filters(config).amax(dim=1) == 0).sum())
+    if empty:
+        raise UserError(
+            f"{empty} of n_mels={config.n_mels} mel filters contain no bin of n_fft={config.n_fft}: "
+            "lower n_mels or raise n_fft."
+        )
+
+
+class Mel(FrontEnd):
+    """Mel picture of waves (B, S): image (B, 1, n_mels, T) with T = 1 + S // hop_length.
+
+    Raises UserError when a filter would be empty (its row would be constant), or for unknown scales and norms.
+
+    >>> mel = Mel(FrontEndConfig(), Compress())
+    >>> mel.frequencies[[0, -1]].round().tolist()
+    [92.0, 7527.0]
+    """
+
+    filters: Tensor
+
+    def __init__(self, config: FrontEndConfig, compress: Compress):
+        check_mel(config)
+        edges = mel_edges(config.n_mels, config.f_min, config.f_max, config.mel_scale)
+        super().__init__(config.sample_rate, config.hop_length, edges[1:-1], compress)
+        self.config = config
+        self.spectrum = build_spectrum(config)
+        filters = mel_filters(config).to(torch.float32)
+        if config.trainable:
+            self.filters = nn.Parameter(filters)
+        else:
+            self.register_buffer("filters", filters, persistent=False)
+
+    def transform(self, wave: Tensor) -> Tensor:
+        """Mel power, or mel-summed magnitude, before compression."""
+        power = self.spectrum(wave)
+        if self.config.power == 1.0:
+            power = as_magnitude(power)
+        # A trained filter may not go below zero: the logarithm of a negative sum has no value.
+        filters = self.filters.clamp(min=0.0) if self.config.trainable else self.filters
+        return torch.matmul(filters, power.transpose(1, 2)).unsqueeze(1)
+
+    def temporary_bytes(self, n_samples: int) -> int:
+        """Temporaries of one clip."""
+        return spectrum_bytes(self.config, n_samples)
