@@ -21,7 +21,7 @@ from audiossl.errors import UserError
 MISSING = (
     "the data set spoken_words needs the package espeakng-loader: "
     'run pip install "audiossl-toolkit[speech]", '
-    "or give recordings of your own with --data.root"
+    "or give recordings of your own with --data.root."
 )
 
 # Constants of espeak-ng/src/include/espeak-ng/speak_lib.h (1.52).
@@ -75,7 +75,7 @@ class Espeak:
         except OSError as error:
             raise UserError(
                 f"the speech engine of espeakng-loader does not load ({error}): "
-                "reinstall it, or use --data.root"
+                "reinstall it, or use --data.root."
             ) from error
         self._chunks: list[bytes] = []
         self._link: tempfile.TemporaryDirectory[str] | None = None
@@ -86,7 +86,7 @@ class Espeak:
             self.close()
             raise UserError(
                 f"the speech engine did not start with its voices in {path} (code {rate}): "
-                "reinstall espeakng-loader, or give recordings of your own with --data.root"
+                "reinstall espeakng-loader, or give recordings of your own with --data.root."
             )
         self.sample_rate = int(rate)
         self._lib.espeak_SetSynthCallback(self._callback)
@@ -135,7 +135,7 @@ class Espeak:
         if variant and not chosen.decode().endswith("+" + variant):
             raise UserError(
                 f"the speech engine has no voice variant {variant!r}: "
-                "audiossl.data.espeak.variants() lists them"
+                "audiossl.data.espeak.variants() lists them."
             )
         self._voice = voice
 
@@ -148,7 +148,7 @@ class Espeak:
     def _check(code: int, doing: str) -> None:
         if code != _EE_OK:
             raise UserError(
-                f"the speech engine failed when {doing} (code {code}): check the name, or use --data.root"
+                f"the speech engine failed when {doing} (code {code}): check the name, or use --data.root."
             )
 
     def _short(self, path: str) -> str:
