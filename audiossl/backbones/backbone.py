@@ -1,0 +1,159 @@
+"""Backbones over timm: any network, any size of picture, one output - a vector and the regions it was pooled from.
+
+timm's networks give maps as (B, D, F', T'), (B, F', T', D) or tokens (B, 1 + P, D): this is the one place that knows.
+Regions are taken after the network's last norm, as EsViT does, and the vector is pooled from them alone: a class
+token takes part in a ViT's attention but is not the output, so that all networks can be compared.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiossl.errors import UserError
+
+from .config import BackboneConfig
+from .pool import check_pool, pool_patches, pooled_dim
+from .swin import build_swin, mend_shifts
+
+Size = tuple[int, int]
+
+RESNETS = {"resnet10": "resnet10t", "resnet18": "resnet18", "resnet50": "resnet50"}
+VITS = {"vit_tiny": "vit_tiny_patch16_224", "vit_small": "vit_small_patch16_224"}
+SWINS = ("swin_micro", "swin_tiny", "swin_small", "swin_base")
+NAMES = (*RESNETS, *SWINS, *VITS)
+
+
+class BackboneOutput(NamedTuple):
+    """features (B, D); patches (B, P, D), row-major over grid = (F', T'), low frequency first."""
+
+    features: Tensor
+    patches: Tensor
+    grid: Size
+
+
+class Backbone(nn.Module):
+    """A timm network as image (B, C, F, T) -> BackboneOutput, for pictures of several sizes in one network.
+
+    Attributes: dim, length of a region's vector; feature_dim, length of the pooled vector; stride, bins and frames
+    to a region; image_size, the picture (F, T) it was built for.
+    Pictures that the patch embedding does not divide are padded with zeros (the mean of a normalised picture) at the
+    high and late end.
+    """
+
+    def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size):
+        super().__init__()
+        check_pool(config.pool)
+        self.net = net
+        self.pool = config.pool
+        self.image_size = image_size
+        self.dim: int = net.num_features
+        self.patch_size: Size = _patch_size(net)
+        self.final_norm = hasattr(getattr(net, "head", None), "norm")
+        self.stride: Size = _stride(net)
+        with torch.no_grad():
+            was_training = net.training
+            _, grid = self.eval().regions(torch.zeros(1, config.in_channels, *image_size))
+            self.train(was_training)
+        self.n_rows = grid[0]
+        self.feature_dim = pooled_dim(config.pool, self.dim, self.n_rows)
+
+    def regions(self, image: Tensor) -> tuple[Tensor, Size]:
+        """Regions (B, P, D) and their grid (F', T')."""
+        pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
+        if any(pad):
+            image = functional.pad(image, (0, pad[1], 0, pad[0]))
+        x = self.net.forward_features(image)
+        if x.ndim == 3:
+            grid = (image.shape[2] // self.patch_size[0], image.shape[3] // self.patch_size[1])
+            return x[:, x.shape[1] - grid[0] * grid[1] :], grid
+        if self.final_norm:  # ConvNeXt and its kin keep the last norm in the head
+            x = self.net.head.norm(x)
+        if x.shape[1] == self.dim:
+            x = x.permute(0, 2, 3, 1)
+        return x.flatten(1, 2), (x.shape[1], x.shape[2])
+
+    def forward(self, image: Tensor) -> BackboneOutput:
+        """Features (B, feature_dim) and regions (B, P, dim) of pictures (B, C, F, T)."""
+        patches, grid = self.regions(image)
+        return BackboneOutput(pool_patches(patches, grid, self.pool, self.n_rows), patches, grid)
+
+    def disable_drop_path(self) -> None:
+        """Switch stochastic depth off for good: for a teacher copied from its student."""
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
+
+
+def _patch_size(net: nn.Module) -> Size:
+    """Bins and frames that a picture must be a multiple of: (1, 1) for convolutional networks."""
+    size = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _stride(net: nn.Module) -> Size:
+    """Bins and frames to a region."""
+    reduction = net.feature_info[-1]["reduction"]
+    return (reduction, reduction) if isinstance(reduction, int) else (int(reduction[0]), int(reduction[1]))
+
+
+def _build_timm(name: str, config: BackboneConfig, image_size: Size) -> nn.Module:
+    """Build a timm model of any family for one size of picture and, where the family allows, for others."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise UserError(f"timm has no model {name!r}{_did_you_mean(near)}.")
+    common: dict[str, Any] = {"in_chans": config.in_channels, "num_classes": 0, "global_pool": ""}
+    if config.drop_path:
+        common["drop_path_rate"] = config.drop_path
+    # Families name the permission for other sizes differently, and convolutional ones need none.
+    sizes: tuple[dict[str, Any], ...] = (
+        {"img_size": image_size, "dynamic_img_size": True},
+        {"img_size": image_size, "strict_img_size": False},
+        {"img_size": image_size},
+        {},
+    )
+    reason = ""
+    for size in sizes:
+        try:
+            return mend_shifts(timm.create_model(name, **size, **common))
+        except TypeError as error:  # this family does not know that argument
+            reason = str(error)
+    raise UserError(f"timm's model {name!r} cannot be built as a backbone ({reason}): choose another.")
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f": did you mean {' or '.join(near)}?" if near else ""
+
+
+def build_backbone(config: BackboneConfig, image_size: Size) -> Backbone:
+    """Build a backbone with random weights for pictures of `image_size` = (F, T); other sizes pass through it too.
+
+    Raises UserError for an unknown name (with the nearest ones), pooling, or a model without a map of features.
+
+    >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96))
+    >>> output = backbone(torch.zeros(2, 1, 64, 96))
+    >>> output.features.shape, output.patches.shape, output.grid
+    (torch.Size([2, 512]), torch.Size([2, 6, 512]), (2, 3))
+    """
+    name = config.name
+    if name in SWINS:
+        net = build_swin(name, config.in_channels, image_size, config.drop_path)
+    elif name in RESNETS or name in VITS:
+        net = _build_timm({**RESNETS, **VITS}[name], config, image_size)
+    elif name.startswith("timm/"):
+        net = _build_timm(name.removeprefix("timm/"), config, image_size)
+    else:
+        near = [f"{near}" for near in difflib.get_close_matches(name, NAMES, n=3, cutoff=0.5)]
+        if timm.is_model(name):
+            near = [f"timm/{name}"]
+        raise UserError(
+            f"backbone name={name!r} is unknown{_did_you_mean(near) or ':'} The names are {', '.join(NAMES)}, "
+            "or timm/<model>."
+        )
+    return Backbone(net, config, image_size)

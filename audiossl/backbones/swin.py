@@ -1,0 +1,133 @@
+"""Swin Transformer (Liu et al., 2021) for pictures of any size: timm's network with the shifted windows mended.
+
+timm rolls the grid of tokens and then pads it to whole windows (huggingface/pytorch-image-models#2438): its mask then
+does not sit on the rows that wrapped around, and tokens at the low end of the frequency axis attend to the high end.
+Here, as in Swin's own code and EsViT, the grid is padded first and then rolled. One departure: padded tokens are
+masked, so that a small crop does not attend to its own padding; EsViT lets it. Where nothing is padded the block
+equals timm's.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import timm
+import torch
+from timm.models.swin_transformer import (
+    SwinTransformer,
+    SwinTransformerBlock,
+    window_partition,
+    window_reverse,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+Size = tuple[int, int]
+
+# Embedding, depths, heads; tiny, small and base as in the paper. micro is the project's own for CPUs: three stages, so
+# that 64 x 96 leaves 4 x 6 regions (four would leave 2 x 3), 2.6 M parameters.
+MICRO = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
+PAPER = {
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+}
+PATCH = 4
+
+
+def _axis_regions(length: int, window: int, shift: int) -> Tensor:
+    """Number of the stretch that each place of a padded, rolled axis came from: two that meet only by rolling differ."""
+    regions = torch.zeros(length, dtype=torch.long)
+    if shift:
+        regions[-window:] = 1
+        regions[-shift:] = 2
+    return regions
+
+
+@lru_cache(maxsize=512)
+def window_mask(
+    grid: Size, window: Size, shift: Size, device: torch.device, dtype: torch.dtype
+) -> Tensor | None:
+    """Additive mask (windows, tokens, tokens) of a grid padded to whole windows and rolled; None if nothing is masked.
+
+    Tokens of one window see each other only if they were neighbours before rolling; padding sees padding alone.
+    """
+    padded = tuple(-(-n // w) * w for n, w in zip(grid, window, strict=True))
+    if padded == grid and not any(shift):
+        return None
+    with torch.inference_mode(
+        False
+    ):  # a mask made in inference mode could not be used for training afterwards
+        rows, columns = (_axis_regions(padded[i], window[i], shift[i]) for i in (0, 1))
+        regions = rows[:, None] * 3 + columns
+        real = torch.zeros(padded, dtype=torch.bool)
+        real[: grid[0], : grid[1]] = True
+        real = real.roll((-shift[0], -shift[1]), (0, 1))
+        regions = regions.masked_fill(~real, -1)
+        groups = window_partition(regions[None, :, :, None], window).flatten(1)
+        apart = groups[:, :, None] != groups[:, None, :]
+        return torch.zeros(apart.shape, dtype=dtype).masked_fill(apart, float("-inf")).to(device)
+
+
+class PaddedSwinBlock(SwinTransformerBlock):
+    """timm's Swin block that pads before it rolls, with a cached mask for every size of grid."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        _, height, width, channels = x.shape
+        window, shift = self.window_size, self.shift_size
+        pad_h, pad_w = -height % window[0], -width % window[1]
+        if pad_h or pad_w:
+            x = functional.pad(x, (0, 0, 0, pad_w, 0, pad_h))
+        if any(shift):
+            x = x.roll((-shift[0], -shift[1]), (1, 2))
+        windows = window_partition(x, window).flatten(1, 2)
+        mask = window_mask((height, width), window, shift, x.device, x.dtype)
+        windows = self.attn(windows, mask=mask).unflatten(1, window)
+        x = window_reverse(windows, window, height + pad_h, width + pad_w)
+        if any(shift):
+            x = x.roll(shift, (1, 2))
+        return x[:, :height, :width] if pad_h or pad_w else x
+
+
+def fit_window(n_tokens: int, n_stages: int, largest: int) -> int:
+    """Side of the attention window (4 to `largest`) that pads least over the stages of an axis; the larger on a tie.
+
+    >>> fit_window(24, 3, largest=6), fit_window(16, 3, largest=6)
+    (6, 4)
+    """
+
+    def padded_share(window: int) -> float:
+        share = 0.0
+        for stage in range(n_stages):
+            n = -(-n_tokens // 2**stage)
+            if n > window:  # a grid smaller than the window gets a window of its own size
+                share += -(-n // window) * window / n - 1.0
+        return share
+
+    return min(range(largest, 3, -1), key=padded_share)
+
+
+def build_swin(name: str, in_channels: int, image_size: Size, drop_path: float) -> nn.Module:
+    """Swin network of one of the project's names, its windows chosen to fit pictures (F, T) of `image_size`.
+
+    Other sizes pass through the same network, padded to whole windows and masked.
+    """
+    grid = (-(-image_size[0] // PATCH), -(-image_size[1] // PATCH))
+    size = {"img_size": (grid[0] * PATCH, grid[1] * PATCH), "in_chans": in_channels, "num_classes": 0}
+    common = {**size, "strict_img_size": False, "drop_path_rate": drop_path, "global_pool": ""}
+    if name == "swin_micro":
+        # Windows of at most 6, so that small crops do not consist of padding.
+        window = tuple(fit_window(n, 3, largest=6) for n in grid)
+        net = SwinTransformer(patch_size=PATCH, window_size=window, **MICRO, **common)
+    else:
+        window = tuple(fit_window(n, 4, largest=8) for n in grid)
+        net = timm.create_model(PAPER[name], window_size=window, **common)
+    return mend_shifts(net)
+
+
+def mend_shifts(net: nn.Module) -> nn.Module:
+    """Let every Swin block of a timm network pad before it rolls; parameters and their names stay as they are."""
+    for module in net.modules():
+        if type(module) is SwinTransformerBlock:
+            module.__class__ = PaddedSwinBlock
+    return net
