@@ -1,0 +1,49 @@
+# Each target sets up what it needs in .venv by itself; `make` alone lists them.
+PY := .venv/bin/python
+# A stamp says that .venv holds the locked set as these files describe it.
+LOCK := setup.cfg pyproject.toml constraints.txt .ci/venv.sh
+# ... and is not believed when the folder was moved since, or an installation was killed.
+STALE := $(shell [ "$$(cat .venv/.checkout 2>/dev/null)" = "$$(pwd -P)" ] && [ ! -e .venv/.unfinished ] || echo stale)
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lock clean stale
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+
+# accelerate gives its process one thread unless told otherwise, and prints advice about each flag that is left out.
+demo: .venv/.ready-demo  ## set up, then pretrain and probe on the embedded data set: about 10 minutes on 2 CPU cores, a GPU is used
+	$(PY) -m accelerate.commands.launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+	  --num_cpu_threads_per_process "$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" \
+	  recipes/esvit_speechcommands.py --preset demo
+
+test: .venv/.ready-dev  ## set up, then the fast tests
+	$(PY) -m pytest -m "not slow and not gpu"
+
+test-slow: .venv/.ready-dev  ## the tests that take minutes (and the GPU's, where there is one)
+	$(PY) -m pytest -m "slow or gpu"
+
+# Type checkers see the mapped packages (transforms, recipes, pretrained) only in an installed wheel.
+check: .venv/.ready-dev  ## style, import directions, and types on the installed wheel
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -q tests/test_import_directions.py
+	rm -rf build/check
+	mkdir -p build/check
+	$(PY) -m build --no-isolation --outdir build/check . > build/check/log 2>&1 || { cat build/check/log; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target build/check/installed build/check/*.whl
+	cd build/check/installed && ../../../$(PY) -m mypy --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache -p audiossl
+
+lock: .venv/.ready-dev  ## resolve constraints.txt anew
+	$(PY) .ci/lock.py
+
+clean:  ## remove what the targets made: .venv, build products and caches (runs/ stays)
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find audiossl transforms recipes pretrained tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready-demo: $(LOCK) $(STALE)
+	@bash .ci/venv.sh speech $@
+
+.venv/.ready-dev: $(LOCK) $(STALE)
+	@bash .ci/venv.sh speech,dev $@
