@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from audiossl.data.clips import SPLITS
 from audiossl.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,16 +77,26 @@ class FeatureTable:
 
     def probe_data(self) -> ProbeData:
         """The three splits, standardised on training; raises `UserError` if one holds no labelled clip."""
-        splits = [self.rows(name) for name in ("training", "validation", "testing")]
-        for name, rows in zip(("training", "validation", "testing"), splits, strict=True):
-            if len(rows.y) == 0:
-                raise UserError(
-                    f"the {name} split holds no labelled clip, and probes need labels in all three: "
-                    "give a data set with labels and a split column, lists or speakers (see --data.root)."
-                )
+        if reason := why_no_probe(self):
+            raise UserError(reason)
+        splits = [self.rows(name) for name in SPLITS]
         scaled = standardise(*(rows.x for rows in splits))
         train, validation, test = (Labelled(x, rows.y) for x, rows in zip(scaled, splits, strict=True))
         return ProbeData(train, validation, test, len(self.label_names))
+
+
+def why_no_probe(clips: CachedClips | FeatureTable) -> str | None:
+    """What these clips lack to be probed, in one sentence, or None: two labels, in all three splits."""
+    labels, splits = np.asarray(clips.label_ids), np.array([name or "" for name in clips.splits])
+    for name in SPLITS:
+        if not np.any((splits == name) & (labels >= 0)):
+            return (
+                f"the {name} split holds no labelled clip, and probes need labels in all three splits: "
+                "give a data set with labels, and a split column, lists or enough clips (see --data.root)."
+            )
+    if len(np.unique(labels[(splits == "training") & (labels >= 0)])) < 2:
+        return "all training clips have the same label, and a probe tells labels apart: give two or more."
+    return None
 
 
 def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
