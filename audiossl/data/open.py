@@ -55,12 +55,23 @@ def open_clips(config: DataConfig) -> ClipSet | ClipStream:
         from audiossl.data.hub import open_hub
 
         return open_hub(config)
+    return _open_set(config).limited(config.limit)
+
+
+def _open_set(config: DataConfig) -> ClipSet:
+    # Imported late: a run needs one kind, and spoken_words brings its engine along.
     if config.name == "spoken_words":
-        from audiossl.data.spoken_words import open_spoken_words as opener
-    elif config.name == "speech_commands":
-        from audiossl.data.speech_commands import open_speech_commands as opener
-    elif config.name == "manifest":
-        from audiossl.data.manifest import open_manifest as opener
-    else:
-        from audiossl.data.folder import open_folder as opener
-    return opener(config).limited(config.limit)
+        from audiossl.data.spoken_words import open_spoken_words
+
+        return open_spoken_words(config)
+    if config.name == "speech_commands":
+        from audiossl.data.speech_commands import open_speech_commands
+
+        return open_speech_commands(config)
+    if config.name == "manifest":
+        from audiossl.data.manifest import open_manifest
+
+        return open_manifest(config)
+    from audiossl.data.folder import open_folder
+
+    return open_folder(config)

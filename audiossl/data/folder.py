@@ -1,0 +1,117 @@
+"""A folder of any audio: the folders below it are the labels, long recordings are cut into clips.
+
+The cut reads headers only. The split follows the recording, not the clip, so that the parts of one recording
+never stand on both sides; with `validation_list.txt` or `testing_list.txt` in the folder (paths relative to
+it, as in Speech Commands), these decide.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from audiossl import audio
+from audiossl.data.clips import Clip, ClipSet, hash_split
+from audiossl.data.config import DataConfig
+from audiossl.errors import UserError
+
+LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
+_HEADER_THREADS = 8
+
+
+def open_folder(config: DataConfig) -> ClipSet:
+    """Every audio file below `config.root` as clips of at most `config.clip_s`; nothing is decoded.
+
+    The label is the first folder below the root, none for files that lie in the root itself.
+    Raises `UserError` when the root is no folder, holds no audio, or a list names none of its files.
+    """
+    root = Path(config.root or "").expanduser()
+    files = audio.find_audio(root)
+    if not files:
+        raise UserError(_nothing_found(root))
+    listed = read_lists(root)
+    recordings = [_recording(root, path) for path in files]
+    if listed:
+        rule = "validation_list.txt and testing_list.txt in the folder decide, the rest is for training"
+        recordings = [replace(clip, split=listed.get(clip.id, "training")) for clip in recordings]
+        if not any(clip.id in listed for clip in recordings):
+            raise UserError(
+                f"the lists in {root} name none of its {len(files)} audio files; mend or remove them."
+            )
+    else:
+        rule, recordings = split_by_file(recordings)
+    return ClipSet.of(root.resolve().name, cut_recordings(recordings, config.clip_s), rule)
+
+
+def read_lists(root: Path) -> dict[str, str]:
+    """What the two lists in `root` say: path relative to it -> split; empty when there is no list."""
+    listed: dict[str, str] = {}
+    for split, name in LISTS.items():
+        if (root / name).is_file():
+            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
+            listed.update((line.strip(), split) for line in lines if line.strip())
+    return listed
+
+
+def split_by_file(recordings: list[Clip]) -> tuple[str, list[Clip]]:
+    """The sentence for `split_rule`, and the recordings split 80/10/10 by the hash of their ids."""
+    split = [replace(clip, split=hash_split(clip.id)) for clip in recordings]
+    if all(clip.split != "training" for clip in split):
+        few = f"all {len(split)} files are for training, since they are too few to split"
+        return few, [replace(clip, split="training") for clip in split]
+    rule = "80/10/10 by the hash of the file's path, so that all parts of a recording are in one split"
+    return rule, split
+
+
+def cut_recordings(recordings: Iterable[Clip], clip_s: float) -> Iterator[Clip]:
+    """Cut every recording by the length in its header; one that cannot be read stays whole.
+
+    What is wrong with it is found, and skipped or raised, when it is decoded.
+    """
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        recordings = list(recordings)
+        for clip, duration_s in zip(recordings, pool.map(_duration_s, recordings, chunksize=64), strict=True):
+            yield from cut(clip, duration_s, clip_s)
+
+
+def cut(clip: Clip, duration_s: float, clip_s: float) -> list[Clip]:
+    """Consecutive clips of `clip_s` from a recording of `duration_s`; a rest of half a clip or more is one
+    too.
+
+    A recording that gives one clip only keeps its id.
+
+    >>> [(part.id, part.start_s) for part in cut(Clip("a.wav", Path("a.wav")), 2.6, 1.0)]
+    [('a.wav@0s', 0.0), ('a.wav@1s', 1.0), ('a.wav@2s', 2.0)]
+    """
+    n_clips = max(1, int(duration_s / clip_s + 0.5 + 1e-9))
+    if n_clips == 1:
+        return [clip]
+    starts = [i * clip_s for i in range(n_clips)]
+    return [replace(clip, id=f"{clip.id}@{start:.6g}s", start_s=start, duration_s=clip_s) for start in starts]
+
+
+def _duration_s(clip: Clip) -> float:
+    try:
+        return audio.info(clip.source() if callable(clip.source) else clip.source).duration_s
+    except audio.AudioError:
+        return 0.0
+
+
+def _recording(root: Path, path: Path) -> Clip:
+    relative = path.relative_to(root)
+    return Clip(relative.as_posix(), path, relative.parts[0] if len(relative.parts) > 1 else None)
+
+
+def _nothing_found(root: Path) -> str:
+    """Say what lies in the folder instead of audio."""
+    suffixes = Counter(path.suffix.lower() for path in root.rglob("*") if path.is_file())
+    if not suffixes:
+        return f"--data.root {root} holds no files; give a folder of audio."
+    most = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(3))
+    return (
+        f"--data.root {root} holds no audio that can be read (files: {most}); "
+        "give a folder of WAV, FLAC, Ogg, MP3 or AIFF, or convert yours to one of them with ffmpeg."
+    )
