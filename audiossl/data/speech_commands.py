@@ -1,15 +1,15 @@
 """Google Speech Commands v0.01 and v0.02 in their own folder layout (P. Warden 2018, arXiv:1804.03209).
 
-`<label>/<speaker>_nohash_<n>.wav` (or another kind of audio file), with `validation_list.txt` and `testing_list.txt` where a
-release has them; any recordings in this layout are read in the same way. Tasks: 35 (every word that is
-there), 12 (ten commands, silence, unknown) and 10 (the ten commands).
+`<label>/<speaker>_nohash_<n>.wav` (or another audio format), with `validation_list.txt` and
+`testing_list.txt` where a release has them; any recordings in this layout are read in the same way.
+Tasks: 35 (every word that is there), 12 (ten commands, silence, unknown) and 10 (the ten commands).
 
 In the task of 12, silence and unknown are added to each split in the number of the paper: each a tenth of
-the split's clips of the ten commands, rounded up. Unknown clips are drawn from the other words. Silence is
-cut out of `_background_noise_`, at random places and with a random gain in [0, 1]; of each recording the
-first 80 % serve training, the next 10 % validation, the last 10 % testing. Both draws have a fixed seed:
-the same folder gives the same clips. The authors' own test archive draws others, so figures of 12 classes
-are close to published ones, not equal.
+the split's clips of the ten commands, rounded up. Unknown clips are drawn from the other words. Silence
+is cut out of `_background_noise_`, at random places and with a random gain in [0, 1]; of each recording
+the first 80 % serve training, the next 10 % validation, the last 10 % testing. Both draws have a fixed
+seed: the same folder gives the same clips. The authors' own test archive draws others, so figures of 12
+classes are close to published ones, not equal.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _scan(root: Path, splits: dict[str, str] | None) -> list[Clip]:
-    """Every clip of the folder in the order of its id; where a clip is there in two formats, FLAC before WAV."""
+    """Every clip of the folder in the order of its id; where there are two formats, FLAC before WAV."""
     found: dict[str, Path] = {}
     for path in sorted(_files(root)):
         found.setdefault(f"{path.parent.name}/{path.stem}", path)
