@@ -78,8 +78,7 @@ def cut_recordings(recordings: Iterable[Clip], clip_s: float) -> Iterator[Clip]:
 
 
 def cut(clip: Clip, duration_s: float, clip_s: float) -> list[Clip]:
-    """Consecutive clips of `clip_s` from a recording of `duration_s`; a rest of half a clip or more is one
-    too.
+    """Consecutive clips of `clip_s` from a recording of `duration_s`, and a rest of at least half a clip.
 
     A recording that gives one clip only keeps its id.
 

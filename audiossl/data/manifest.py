@@ -7,6 +7,7 @@ or its file where no speaker is known. Long recordings are cut as in a folder.
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,8 +18,7 @@ from audiossl.errors import UserError
 
 
 def open_manifest(config: DataConfig) -> ClipSet:
-    """The recordings that the CSV file `config.root` lists, cut into clips of `config.clip_s`; nothing is
-    decoded.
+    """The recordings that the CSV file `config.root` lists, cut into clips of `config.clip_s`.
 
     Raises `UserError`, with the line where there is one, for a column that is missing, a file that does not
     exist or is listed twice, and a split of an unknown name.
@@ -31,7 +31,7 @@ def open_manifest(config: DataConfig) -> ClipSet:
 
 def _read(path: Path, config: DataConfig) -> list[Clip]:
     recordings: list[Clip] = []
-    first_line: dict[Path, int] = {}
+    first_line: dict[str, int] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -39,11 +39,9 @@ def _read(path: Path, config: DataConfig) -> list[Clip]:
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 clip = _clip(row, columns, path, where)
-                assert isinstance(clip.source, Path)
-                if clip.source in first_line:
-                    other = first_line[clip.source]
-                    raise UserError(f"{where}: {clip.id} is listed already in line {other}; remove one of the two.")
-                first_line[clip.source] = rows.line_num
+                same = first_line.setdefault(os.path.normpath(path.parent / clip.id), rows.line_num)
+                if same != rows.line_num:
+                    raise UserError(f"{where}: {clip.id} is in line {same} already; remove one of the two.")
                 recordings.append(clip)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV file in UTF-8 ({error}).") from error
@@ -53,7 +51,7 @@ def _read(path: Path, config: DataConfig) -> list[Clip]:
 
 
 def _columns(found: list[str] | tuple[str, ...], path: Path, config: DataConfig) -> dict[str, str]:
-    """Which of our columns the file has: "path" -> its name there. One that was asked for by a flag must exist."""
+    """Which of our columns the file has: "path" -> its name there; one named by a flag must exist."""
     usual = {field.name: field.default for field in fields(DataConfig)}
     columns: dict[str, str] = {}
     for what in ("path", "label", "split", "speaker"):
@@ -88,18 +86,21 @@ def _clip(row: dict[str, str | None], columns: dict[str, str], path: Path, where
 
 def _split(recordings: list[Clip]) -> tuple[str, list[Clip]]:
     """The sentence for `split_rule`, and the recordings with a split for those that have none."""
-    without = sum(clip.split is None for clip in recordings)
+    without = [clip for clip in recordings if clip.split is None]
     if not without:
         return "as the manifest's column says", recordings
-    by_speaker = all(clip.speaker is not None for clip in recordings if clip.split is None)
-    what = "speaker" if by_speaker else "file's path"
-    split = [
-        clip if clip.split else replace(clip, split=hash_split((clip.speaker if by_speaker else None) or
-        clip.id)) for clip in recordings
-    ]
+    by_speaker = all(clip.speaker is not None for clip in without)
+    chosen = {
+        clip.id: hash_split(clip.speaker if by_speaker and clip.speaker else clip.id) for clip in without
+    }
+    how = f"80/10/10 by the hash of the {'speaker' if by_speaker else 'path'}"
+    split = [replace(clip, split=clip.split or chosen[clip.id]) for clip in recordings]
     if all(clip.split != "training" for clip in split):
-        split = [now if before.split else replace(now, split="training") for before, now in zip(recordings,
-        split, strict=True)] how = f"all for training, since they are too few to split by {what}"
-    else:
-        how = f"80/10/10 by the hash of the {what}"
-    return (how if without == len(recordings) else f"as the manifest's column says, {without} without one {how}"), split
+        how = "for training, since they are too few to split"
+        split = [replace(clip, split=clip.split or "training") for clip in recordings]
+    listed = (
+        ""
+        if len(without) == len(recordings)
+        else f"as the manifest's column says, {len(without)} without one "
+    )
+    return listed + how, split
