@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from audiossl.errors import UserError
 
-CHUNK_BYTES = 1 << 20
+# Of a connection that breaks, at most so many bytes are lost.
+CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 30.0
 # A try that brings no byte at all counts; after so many in a row we give up.
 BARREN_TRIES = 4
