@@ -1,4 +1,4 @@
-"""Write constraints.txt: one exact version of everything that the extras `speech` and `dev` bring (`make lock`).
+"""Write constraints.txt, one exact version of everything that `.[speech,dev]` installs (`make lock`).
 
 pip resolves the whole set without installing it, so a lock takes half a minute and no disk.
 """
@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Chosen, not resolved: the newest three that work together. torchaudio 2.11.0 is the last of its line and runs with
-# torch 2.11 to 2.14 (with 2.15 its import fails); torchvision belongs to one torch release.
+# Chosen, not resolved: the newest three that work together. torchaudio 2.11.0 is the last of its line and
+# runs with torch 2.11 to 2.14 (with 2.15 its import fails); torchvision belongs to one torch release.
 TORCH_SET = ("torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0")
 HEADER = """\
-# The locked set: one exact version of everything that `.[speech,dev]` installs. Made by `make lock`, not by hand.
+# The locked set: one exact version of all that `.[speech,dev]` installs. Made by `make lock`, not by hand.
 # The Makefile installs with it; a plain `pip install .` follows the ranges of setup.cfg instead.
 """
 
