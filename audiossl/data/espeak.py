@@ -1,9 +1,9 @@
 """The eSpeak NG speech engine through ctypes: a word in, int16 samples out.
 
 The library and its voices come in the wheel `espeakng-loader` (GPL 3, the optional extra `speech`), which is
-imported only when the engine is opened. The engine is one C library with global state: there can be one open
-engine in a process, and what it says depends on what it said before. The same calls in the same order in a
-fresh process give the same bytes; a single utterance cannot be repeated by itself.
+imported only when the engine is opened. The engine is one C library with global state: there can be one
+open engine in a process, and what it says depends on what it said before. The same calls in the same order in
+a fresh process give the same bytes; a single utterance cannot be repeated by itself, seeded or not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ctypes
 import tempfile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -81,14 +81,15 @@ class Espeak:
         self._link: tempfile.TemporaryDirectory[str] | None = None
         self._callback = _CALLBACK(self._collect)  # kept here: ctypes does not hold it alive
         path = self._short(data_path or module.get_data_path())
+        if not Path(path, "phontab").is_file():  # opened a second time, the engine would use its first path
+            self._refuse(path, "they are not there")
         rate = self._lib.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, path.encode(), _INITIALIZE_DONT_EXIT)
         if rate <= 0:  # it returns the rate in Hz, 0 or -1 when it cannot read its data
-            self.close()
-            raise UserError(
-                f"the speech engine did not start with its voices in {path} (code {rate}): "
-                "reinstall espeakng-loader, or give recordings of your own with --data.root."
-            )
+            self._lib.espeak_Terminate()
+            self._refuse(path, f"code {rate}")
         self.sample_rate = int(rate)
+        # It seeds the noise of breathy voices with the time of day.
+        self._lib.espeak_ng_SetRandSeed(0)
         self._lib.espeak_SetSynthCallback(self._callback)
         self._voice = ""
 
@@ -124,6 +125,14 @@ class Espeak:
         self._check(code, f"speaking {text!r}")
         self._check(self._lib.espeak_Synchronize(), f"speaking {text!r}")
         return np.frombuffer(b"".join(self._chunks), dtype=np.int16)
+
+    def _refuse(self, path: str, reason: str) -> NoReturn:
+        if self._link is not None:
+            self._link.cleanup()
+        raise UserError(
+            f"the speech engine does not start with the voices in {path} ({reason}): "
+            "reinstall espeakng-loader, or give recordings of your own with --data.root."
+        )
 
     def _set_voice(self, voice: str) -> None:
         if voice == self._voice:
@@ -166,6 +175,7 @@ def _declare(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.espeak_Initialize.argtypes = [c_int, c_int, c_char_p, c_int]
     lib.espeak_SetSynthCallback.argtypes = [_CALLBACK]
     lib.espeak_SetSynthCallback.restype = None
+    lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
     lib.espeak_SetVoiceByName.argtypes = [c_char_p]
     lib.espeak_SetParameter.argtypes = [c_int, c_int, c_int]
     lib.espeak_Synth.argtypes = [c_char_p, ctypes.c_size_t, c_uint, c_int, c_uint, c_uint, c_void_p, c_void_p]
