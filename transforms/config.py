@@ -1,17 +1,18 @@
-"""The settings of a front end, free of torch so that a command line can read them at once."""
+"""The settings of front ends and views, free of torch so that a command line can read them at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
 class FrontEndConfig:
-    """How a waveform becomes a picture; the defaults are BYOL-A's log-mel picture at a hop that fits a network.
+    """How a waveform becomes a picture; the defaults are BYOL-A's log-mel at a hop that fits a network.
 
     Sources: 64 mel bins from 60 to 7,800 Hz, window 1,024, power, natural log (Niizumi et al., BYOL-A, 2021).
-    Departures: hop 167 in place of 160, so that one second at 16 kHz makes 1 + 16000 // 167 = 96 frames, a multiple
-    of 32, and a backbone pads nothing; a floor of 1e-6 in place of 1.2e-7 (see `audiossl.transforms.compress`).
+    Departures: hop 167 in place of 160, so that one second at 16 kHz makes 1 + 16000 // 167 = 96 frames, a
+    multiple of 32, and a backbone pads nothing; a floor of 1e-6 in place of 1.2e-7 (see
+    `audiossl.transforms.compress`).
 
     name: "mel" or "stft" (the linear bins of the Fourier transform between f_min and f_max).
     backend: "fft" (framed FFT) or "nnaudio" (nnAudio's convolutions, whose kernels can be trained).
@@ -37,3 +38,33 @@ class FrontEndConfig:
     compress: str = "log"
     floor: float = 1e-6
     trainable: bool = False
+
+
+@dataclass
+class MultiCropConfig:
+    """Views of a clip: two global and `n_locals` local ones; see `audiossl.transforms.views`.
+
+    global_s, local_s: seconds that a view's picture is wide at the clip's own speed.
+    global_band, local_band: its height in parts of the front end's band.
+    global_time, local_time: range of the stretch in time: a view of 1 s drawn at 0.7 shows 0.7 s of sound.
+    band_stretch: range of the stretch in frequency (BYOL-A: 0.6 to 1.5).
+    mixup: largest share of another clip's power mixed in (BYOL-A: 0.4, in version 2: 0.2); 0 for none.
+    fader: largest change of level at either end, in standard deviations.
+    equaliser: deviation of a random equaliser, in standard deviations; 0 for none.
+    noise: highest level of a flat background noise, in standard deviations above the mean; 0 for none.
+    stripes: widest stripe set to the mean in time and in frequency, in parts of the axis; 0 for none.
+    """
+
+    n_locals: int = 4
+    global_s: float = 1.0
+    local_s: float = 0.5
+    global_band: float = 1.0
+    local_band: float = 1.0
+    global_time: list[float] = field(default_factory=lambda: [0.7, 1.3])
+    local_time: list[float] = field(default_factory=lambda: [0.6, 1.2])
+    band_stretch: list[float] = field(default_factory=lambda: [0.6, 1.5])
+    mixup: float = 0.4
+    fader: float = 1.0
+    equaliser: float = 0.0
+    noise: float = 0.0
+    stripes: float = 0.0

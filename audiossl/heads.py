@@ -1,0 +1,65 @@
+"""Heads: what stands between a backbone's features and a loss, and is thrown away after training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+
+class DinoHead(nn.Module):
+    """Projection to unit vectors and their products with K prototypes (Caron et al., DINO, 2021; same head in EsViT).
+
+    Linear - [batch norm] - GELU, twice at `hidden_dim`, Linear to `bottleneck_dim`, L2 normalisation, and a
+    weight-normed Linear without bias whose rows are the prototypes.
+
+    Shape: (..., in_dim) to (..., K); rows may be anything, all leading dimensions are one batch to the batch norm.
+
+    Args:
+        in_dim: length of a feature vector.
+        n_prototypes: K, the number of prototypes.
+        hidden_dim, bottleneck_dim: DINO's 2,048 and 256.
+        batch_norm: as EsViT's `use_bn_in_head`; on small data it starts learning much earlier.
+        norm_last_layer: prototypes keep length one (DINO's default); otherwise their lengths are learned.
+
+    >>> DinoHead(512, n_prototypes=64)(torch.zeros(2, 6, 512)).shape
+    torch.Size([2, 6, 64])
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        n_prototypes: int = 65536,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int = 256,
+        batch_norm: bool = False,
+        norm_last_layer: bool = True,
+    ):
+        super().__init__()
+        widths = [in_dim, hidden_dim, hidden_dim]
+        layers: list[nn.Module] = []
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers.append(nn.Linear(width_in, width_out))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(width_out))
+            layers.append(nn.GELU())
+        layers.append(nn.Linear(hidden_dim, bottleneck_dim))
+        self.mlp = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+        self.last_layer = weight_norm(nn.Linear(bottleneck_dim, n_prototypes, bias=False))
+        lengths = self.last_layer.parametrizations.weight.original0
+        nn.init.ones_(lengths)
+        lengths.requires_grad_(not norm_last_layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Products (cosines, for prototypes of length one) of x (..., in_dim) with the prototypes, float32 (..., K)."""
+        z = self.mlp(x.flatten(0, -2))
+        # The bottleneck is narrow and the loss divides by temperatures down to 0.02: no bf16 from here on.
+        z = functional.normalize(z.float(), dim=-1)
+        with torch.autocast(z.device.type, enabled=False):
+            logits = functional.linear(z, self.last_layer.weight)
+        return logits.unflatten(0, x.shape[:-1])

@@ -1,0 +1,36 @@
+"""KoLeo against its formula, and where a formula alone would break."""
+
+import torch
+import torch.nn.functional as F
+
+from audiossl.losses.koleo import koleo_loss
+
+
+def test_equals_minus_the_mean_log_distance_to_the_nearest_neighbour():
+    torch.manual_seed(0)
+    x = torch.randn(12, 6)
+    z = F.normalize(x, dim=-1)
+    distances = torch.cdist(z, z) + 10.0 * torch.eye(12)
+    expected = -distances.min(1).values.log().mean()
+    torch.testing.assert_close(koleo_loss(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_repeated_clips_and_single_clips_stay_finite():
+    for x in (torch.ones(5, 3), torch.zeros(4, 3), torch.randn(1, 3)):
+        x.requires_grad_()
+        loss = koleo_loss(x)
+        loss.backward()
+        assert loss.isfinite()
+        assert x.grad.isfinite().all()
+
+
+def test_following_its_gradient_spreads_a_crowd():
+    torch.manual_seed(1)
+    x = (torch.tensor([1.0, 0.0, 0.0]) + 0.05 * torch.randn(8, 3)).requires_grad_()
+    before = torch.pdist(F.normalize(x, dim=-1)).min().item()
+    optimizer = torch.optim.SGD([x], lr=0.05)
+    for _ in range(100):
+        optimizer.zero_grad()
+        koleo_loss(x).backward()
+        optimizer.step()
+    assert torch.pdist(F.normalize(x, dim=-1)).min().item() > 4 * before

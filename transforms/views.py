@@ -1,0 +1,159 @@
+"""Multi-crop views of spectrograms: a few large ones and several small ones of every clip, on the device, in a batch.
+
+As EsViT's (Li et al., 2022) in number, but made for sound: time is cut in seconds, frequency in parts of the band on
+the front end's own axis (mel, so that a stretch is a change of pitch and formants), both stretched by drawn factors as
+BYOL-A's random resize crop does (0.6 to 1.5 in frequency); beyond the clip there is silence, at the mean of the
+training clips. No flips, no colour: see `audiossl.transforms.image` for what takes their place.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiossl.errors import UserError
+
+from . import image as augment
+from .config import MultiCropConfig
+from .draws import Draws
+
+SIZE_STEP = (
+    16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
+)
+
+
+class Views(NamedTuple):
+    """Views of B clips, and where in the clips they lie.
+
+    images: one tensor (n B, C, F, T) for each size of view, global views first, clip b of view v in row v B + b.
+    boxes: (V, B, 4) with start and end in seconds and lowest and highest place on the frequency axis, where 0 and 1
+        are the ends of the front end's band; a box may reach beyond the clip.
+    """
+
+    images: list[Tensor]
+    boxes: Tensor
+
+
+class Crops(NamedTuple):
+    """Where views of one kind come from, in parts of the clip's picture: centres and spans (B,) on both axes."""
+
+    time: Tensor
+    time_span: Tensor
+    band: Tensor
+    band_span: Tensor
+
+
+def crop_and_resize(image: Tensor, crops: Crops, size: tuple[int, int]) -> Tensor:
+    """Cut a box of its own out of each picture (B, C, F, T) and bring it to `size` (F, T), bilinearly; 0 outside.
+
+    Bilinear, not BYOL-A's bicubic: measured twice as fast and, at scales near one, without a visible difference.
+    """
+    theta = image.new_zeros(len(image), 2, 3)
+    theta[:, 0, 0], theta[:, 0, 2] = crops.time_span, 2.0 * crops.time - 1.0
+    theta[:, 1, 1], theta[:, 1, 2] = crops.band_span, 2.0 * crops.band - 1.0
+    grid = functional.affine_grid(theta, [len(image), image.shape[1], *size], align_corners=False)
+    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class MultiCrop(nn.Module):
+    """Two global and several local views of every clip from its normalised picture.
+
+    Args:
+        config: sizes, ranges and strengths.
+        image_size: (F, T) of a clip's picture.
+        clip_s: seconds that the picture shows.
+        log_scale: natural logarithms of power in one unit of the picture, for mixing in power.
+
+    Shape: image (B, C, F, T) to `Views`.
+    Raises UserError when a view is larger than the clip can fill or has no room for a region.
+
+    >>> views = MultiCrop(MultiCropConfig(n_locals=3), (64, 96), clip_s=1.0)
+    >>> out = views(torch.randn(4, 1, 64, 96), torch.Generator().manual_seed(0))
+    >>> [tuple(group.shape) for group in out.images], tuple(out.boxes.shape)
+    ([(8, 1, 64, 96), (12, 1, 64, 48)], (5, 4, 4))
+    """
+
+    def __init__(
+        self, config: MultiCropConfig, image_size: tuple[int, int], clip_s: float, log_scale: float = 1.0
+    ):
+        super().__init__()
+        self.config, self.clip_s, self.log_scale = config, clip_s, log_scale
+        self.n_bins = image_size[0]
+        self.frames_per_s = image_size[1] / clip_s
+        self.global_size = self._size(config.global_s, config.global_band, "global")
+        self.local_size = self._size(config.local_s, config.local_band, "local")
+
+    def _size(self, seconds: float, band: float, kind: str) -> tuple[int, int]:
+        sides = (self.n_bins * band, self.frames_per_s * seconds)
+        size = tuple(SIZE_STEP * max(1, round(side / SIZE_STEP)) for side in sides)
+        if seconds > self.clip_s * 1.001:
+            raise UserError(
+                f"--views.{kind}_s {seconds:g} is longer than a clip of {self.clip_s:g} s: lower it or raise --data.clip_s."
+            )
+        return size[0], size[1]
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Views:
+        """Draw the views of a batch of pictures (B, C, F, T)."""
+        draws = Draws(generator, image.device)
+        config = self.config
+        kinds = [(2, self.global_size, config.global_s, config.global_band, config.global_time)]
+        if config.n_locals:
+            kinds.append(
+                (config.n_locals, self.local_size, config.local_s, config.local_band, config.local_time)
+            )
+        images, boxes = [], []
+        for count, size, seconds, band, stretch in kinds:
+            views = [self._view(image, draws, size, seconds, band, stretch) for _ in range(count)]
+            images.append(torch.cat([view for view, _ in views]))
+            boxes += [box for _, box in views]
+        return Views(images, torch.stack(boxes))
+
+    def _view(
+        self,
+        image: Tensor,
+        draws: Draws,
+        size: tuple[int, int],
+        seconds: float,
+        band: float,
+        stretch: list[float],
+    ) -> tuple[Tensor, Tensor]:
+        """One view of every clip and its boxes (B, 4)."""
+        config = self.config
+        if config.mixup:
+            image = augment.random_background(image, draws, config.mixup, self.log_scale)
+        crops = self._crops(len(image), draws, seconds, band, stretch)
+        view = crop_and_resize(image, crops, size)
+        if config.noise:
+            # Half of the views: from well below the mean of the clips up to `noise`.
+            level = draws.uniform(len(view), low=-4.0, high=config.noise)
+            silent = draws.uniform(len(view)) < 0.5
+            view = augment.noise_floor(view, level.masked_fill(silent, -torch.inf), self.log_scale)
+        if config.fader:
+            view = augment.random_fader(view, draws, config.fader)
+        if config.equaliser:
+            view = augment.random_equaliser(view, draws, config.equaliser)
+        if config.stripes:
+            view = augment.random_stripes(view, draws, config.stripes)
+        return view, self._boxes(crops)
+
+    def _crops(self, n_clips: int, draws: Draws, seconds: float, band: float, stretch: list[float]) -> Crops:
+        """Spans drawn from the ranges; centres drawn so that box and clip contain each other."""
+        config = self.config
+        time_span = draws.uniform(n_clips, low=stretch[0], high=stretch[1]) * (seconds / self.clip_s)
+        band_span = draws.uniform(n_clips, low=config.band_stretch[0], high=config.band_stretch[1]) * band
+        time = 0.5 + (draws.uniform(n_clips) - 0.5) * (1.0 - time_span).abs()
+        # A box higher than the band keeps its low edge: what lies above is empty, as for a sound of a lower voice.
+        band_centre = torch.where(
+            band_span > 1.0, band_span / 2.0, 0.5 + (draws.uniform(n_clips) - 0.5) * (1.0 - band_span)
+        )
+        return Crops(time, time_span, band_centre, band_span)
+
+    def _boxes(self, crops: Crops) -> Tensor:
+        time, band = crops.time, crops.band
+        start_s, end_s = time - crops.time_span / 2, time + crops.time_span / 2
+        low, high = band - crops.band_span / 2, band + crops.band_span / 2
+        return torch.stack([start_s * self.clip_s, end_s * self.clip_s, low, high], dim=1)
