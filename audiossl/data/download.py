@@ -81,6 +81,8 @@ def fetch(archive: Archive, folder: str | os.PathLike[str], progress: bool = Tru
         with FileLock(f"{target}.lock"):
             if not (target.is_dir() and any(target.iterdir())):
                 _check_disk(target.parent, archive.n_bytes + archive.n_bytes_extracted, archive.file_name)
+                for dead in target.parent.glob(f"{target.name}.*.part"):  # of a process that was killed
+                    shutil.rmtree(dead, ignore_errors=True)
                 path = download(archive, target.parent, progress)
                 extract(path, target, progress)
                 path.unlink()

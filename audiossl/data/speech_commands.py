@@ -24,7 +24,6 @@ import numpy as np
 from audiossl import audio
 from audiossl.data.clips import SPLITS, Clip, ClipSet
 from audiossl.data.config import DataConfig, cache_root
-from audiossl.data.download import SPEECH_COMMANDS, fetch
 from audiossl.errors import UserError
 
 # Sec. 5 of the paper, and its reference code (input_data.py of TensorFlow's speech_commands example).
@@ -125,7 +124,10 @@ def _root(config: DataConfig) -> Path:
             f"--data.root {root} {found}: name the folder that holds the words' folders, "
             "or fetch the recordings into it with --data.download true."
         )
-    return fetch(SPEECH_COMMANDS[config.version], root)
+    # Imported here: it brings an HTTP client along, which reading a folder does not need.
+    from audiossl.data import download
+
+    return download.fetch(download.SPEECH_COMMANDS[config.version], root)
 
 
 def _listed(root: Path) -> dict[str, str] | None:

@@ -115,6 +115,8 @@ def ensure(spec: SpokenWords, cache: Path, progress: bool = True) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not folder.is_dir():
+                for dead in cache.glob(f"{folder.name}.*.part"):  # of a process that was killed
+                    shutil.rmtree(dead, ignore_errors=True)
                 staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=cache))
                 try:
                     _build_apart(spec, staging, progress)

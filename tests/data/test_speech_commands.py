@@ -10,19 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiossl.data import speech_commands
+from audiossl.data import download
 from audiossl.data.clips import SPLITS
 from audiossl.data.config import DataConfig
 from audiossl.data.speech_commands import COMMANDS, looks_like, open_speech_commands, split_of
 from audiossl.errors import UserError
-
-REAL = Path(__file__).parents[3] / "shared" / "data"
-
-
-def real(name: str) -> Path:
-    if not (REAL / name).is_dir():
-        pytest.skip(f"the real recordings {name} are not beside the project")
-    return REAL / name
 
 
 @functools.cache
@@ -51,12 +43,11 @@ def layout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.data
-def test_hash_rule_puts_every_official_entry_where_the_lists_do() -> None:
-    folder = real("speech-commands-official-lists")
+def test_hash_rule_puts_every_official_entry_where_the_lists_do(official_lists: Path) -> None:
     counts = Counter()
     for version in ("v0.01", "v0.02"):
         for split in ("validation", "testing"):
-            for entry in (folder / f"{version}_{split}_list.txt").read_text().split():
+            for entry in (official_lists / f"{version}_{split}_list.txt").read_text().split():
                 assert split_of(entry) == split, entry
                 counts[version] += 1
     assert counts == {"v0.01": 13_633, "v0.02": 20_986}
@@ -76,14 +67,14 @@ def test_hash_rule_follows_its_formula() -> None:
 @pytest.mark.parametrize(
     ("name", "counts", "n_labels", "n_speakers"),
     [
-        ("speech-commands-9w", (3911, 572, 500), 9, 478),
-        ("speech-commands-35w-mini", (321, 72, 100), 35, 403),
+        ("speech_commands_9w", (3911, 572, 500), 9, 478),
+        ("speech_commands_35w_mini", (321, 72, 100), 35, 403),
     ],
 )
 def test_real_folders_have_the_stated_clips_and_no_shared_speakers(
     name, counts, n_labels, n_speakers
 ) -> None:
-    clips = open_speech_commands(DataConfig(root=str(real(name))))
+    clips = open_speech_commands(DataConfig(root=str(request.getfixturevalue(name))))
     assert tuple(len(clips.split(split)) for split in SPLITS) == counts
     assert (len(clips.labels), len(clips.speakers)) == (n_labels, n_speakers)
     assert len({clip.id for clip in clips}) == len(clips)
@@ -93,8 +84,8 @@ def test_real_folders_have_the_stated_clips_and_no_shared_speakers(
 
 
 @pytest.mark.data
-def test_ids_are_label_and_stem() -> None:
-    clips = open_speech_commands(DataConfig(root=str(real("speech-commands-9w"))))
+def test_ids_are_label_and_stem(speech_commands_9w: Path) -> None:
+    clips = open_speech_commands(DataConfig(root=str(speech_commands_9w)))
     first = clips[0]
     assert (first.id, first.label, first.speaker) == ("down/00176480_nohash_0", "down", "00176480")
     assert [clip.id for clip in clips] == sorted(clip.id for clip in clips)
@@ -176,9 +167,7 @@ def test_a_clip_in_two_formats_counts_once(layout: Path) -> None:
 
 def test_download_goes_into_the_cache_when_no_root_is_given(layout: Path, monkeypatch, tmp_path) -> None:
     asked = []
-    monkeypatch.setattr(
-        speech_commands, "fetch", lambda archive, folder: asked.append((archive, folder)) or layout
-    )
+    monkeypatch.setattr(download, "fetch", lambda archive, folder: asked.append((archive, folder)) or layout)
     config = DataConfig(name="speech_commands", version="v0.01", download=True, cache=str(tmp_path / "cache"))
     assert len(open_speech_commands(config)) == 480
     [(archive, folder)] = asked
