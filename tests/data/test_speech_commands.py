@@ -72,7 +72,7 @@ def test_hash_rule_follows_its_formula() -> None:
     ],
 )
 def test_real_folders_have_the_stated_clips_and_no_shared_speakers(
-    name, counts, n_labels, n_speakers
+    name, counts, n_labels, n_speakers, request
 ) -> None:
     clips = open_speech_commands(DataConfig(root=str(request.getfixturevalue(name))))
     assert tuple(len(clips.split(split)) for split in SPLITS) == counts
@@ -89,6 +89,22 @@ def test_ids_are_label_and_stem(speech_commands_9w: Path) -> None:
     first = clips[0]
     assert (first.id, first.label, first.speaker) == ("down/00176480_nohash_0", "down", "00176480")
     assert [clip.id for clip in clips] == sorted(clip.id for clip in clips)
+
+
+@pytest.mark.data
+def test_twelve_classes_of_real_recordings(
+    speech_commands_35w_mini: Path, background_noise: Path, tmp_path: Path
+) -> None:
+    for entry in speech_commands_35w_mini.iterdir():
+        (tmp_path / entry.name).symlink_to(entry)
+    (tmp_path / "_background_noise_").symlink_to(background_noise / "_background_noise_")
+    clips = open_speech_commands(DataConfig(root=str(tmp_path), task=12))
+    assert len(clips.labels) == 12
+    waves = [clip.wave(16000) for clip in clips if clip.label == "silence"]
+    assert len(waves) == len([clip for clip in clips if clip.label == "unknown"]) >= 3
+    assert {wave.shape for wave in waves} == {(16000,)}
+    speakers = [set(clips.split(split).speakers) for split in SPLITS]
+    assert sum(map(len, speakers)) == len(set.union(*speakers))
 
 
 def test_without_lists_the_hash_rule_splits_and_the_rule_says_so(layout: Path) -> None:
