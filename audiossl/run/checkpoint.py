@@ -1,7 +1,8 @@
-"""Checkpoints of a run: written beside and renamed, the last few and the best kept, refused by another configuration.
+"""Checkpoints: written beside and renamed, the last few and the best kept, refused by another configuration.
 
-A checkpoint is a folder `checkpoints/epoch-EEEE_batch-BBBBB` (the place where training goes on) with `state.pt` (tensors and plain
-values, read with `weights_only`, so that nothing in it can run code) and `position.json` (the place and the scores, for people too).
+A checkpoint is a folder `checkpoints/epoch-EEEE_batch-BBBBB`, named by the place where training goes on, with
+`state.pt` (tensors and plain values; read with `weights_only`, so that nothing in it can run code) and
+`position.json` (the place and the scores, for people too).
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from audiossl.run.config import MAY_CHANGE
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a checkpoint goes on: the next micro-batch, counted from 0."""
+    """Where a checkpoint goes on: the next micro-batch."""
 
-    epoch: int
-    batch: int  # micro-batches of this epoch that are done (per process)
-    step: int  # optimiser steps that are done
-    batches_per_epoch: int
-    processes: int
-    seconds: float = 0.0  # training time so far, all parts of the run together
+    epoch: int = 0
+    batch: int = 0  # micro-batches of this epoch that are done, per process
+    step: int = 0  # optimiser steps that are done, over all epochs
+    batches_per_epoch: int = 0  # 0: not known yet
+    processes: int = 1
+    seconds: float = 0.0  # time so far, all parts of the run together
     monitors: dict[str, float] = dataclasses.field(default_factory=dict)  # at the end of an epoch
 
 
@@ -38,7 +39,7 @@ class Checkpoints:
     """The `checkpoints/` folder of a run.
 
     Args:
-        folder: it is made when the first checkpoint is written.
+        folder: made when the first checkpoint is written.
         keep: how many of the last checkpoints stay.
         best: name of the monitor whose highest value marks one more that stays.
     """
@@ -47,23 +48,23 @@ class Checkpoints:
         self.folder, self.keep, self.best = folder, keep, best
 
     def all(self) -> list[Path]:
-        """Complete checkpoints, oldest place first."""
+        """Complete checkpoints, the furthest last."""
         return sorted(path.parent for path in self.folder.glob("epoch-*_batch-*/position.json"))
 
     def latest(self) -> Path | None:
         """The checkpoint that is furthest, or None."""
-        return self.all()[-1] if self.all() else None
+        return next(reversed(self.all()), None)
 
     def best_one(self) -> Path | None:
-        """The checkpoint with the highest value of the `best` monitor, or None; the earlier of two equal ones."""
-        scored = [(read_position(path).monitors.get(self.best), path) for path in self.all()]
-        known = [(score, path) for score, path in scored if score is not None and score == score]
+        """The checkpoint with the highest `best` monitor, or None; of equal ones the earlier."""
+        scores = [(read_position(path).monitors.get(self.best), path) for path in self.all()]
+        known = [(score, path) for score, path in scores if score is not None and score == score]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    def save(self, state: dict[str, Any], position: Position, config: dict[str, Any]) -> Path:
-        """Write a checkpoint, then remove what is no longer kept.
+    def save(self, state: dict[str, Any], position: Position) -> Path:
+        """Write a checkpoint, then remove those that are no longer kept.
 
-        Raises `UserError` when the disk is full or the folder cannot be written; earlier checkpoints stay untouched.
+        Raises `UserError` when the disk is full or the folder cannot be written; earlier ones stay untouched.
         """
         target = self.folder / f"epoch-{position.epoch:04d}_batch-{position.batch:05d}"
         beside = self.folder / f".{target.name}.part"
@@ -71,16 +72,15 @@ class Checkpoints:
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
             with open(beside / "state.pt", "wb") as file:
-                torch.save({"config": config, **state}, file)
-                _to_disk(file)
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
             with open(beside / "position.json", "w", encoding="utf-8") as text:
                 json.dump(dataclasses.asdict(position), text, indent=1)
-                _to_disk(text)
+                text.flush()
+                os.fsync(text.fileno())
             self._rename(beside, target)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # torch's zip writer turns a failed write into a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch's zip writer may make a RuntimeError of a full disk
             shutil.rmtree(beside, ignore_errors=True)
             raise UserError(self._not_written(target, error)) from error
         self._prune()
@@ -89,7 +89,7 @@ class Checkpoints:
     def _rename(self, beside: Path, target: Path) -> None:
         old = self.folder / f".{target.name}.old"
         shutil.rmtree(old, ignore_errors=True)
-        if target.exists():  # the same place reached twice: after a resume, or on a second signal
+        if target.exists():  # the same place reached twice, after a resume
             os.replace(target, old)
         os.replace(beside, target)
         shutil.rmtree(old, ignore_errors=True)
@@ -97,13 +97,11 @@ class Checkpoints:
     def _not_written(self, target: Path, error: BaseException) -> str:
         last = self.latest()
         free = shutil.disk_usage(self.folder).free if self.folder.exists() else 0
-        reason = (
-            error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        )
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         kept = f"the last good one is {last}" if last else "there is no earlier one"
         return (
-            f"the checkpoint {target} could not be written ({reason}; {free / 1e9:.1f} GB free on that disk): {kept}; "
-            "make room there and go on with --run.resume."
+            f"the checkpoint {target} could not be written ({reason}, {free / 1e9:.1f} GB free): {kept}; "
+            "make room on that disk and go on with --run.resume."
         )
 
     def _prune(self) -> None:
@@ -119,25 +117,31 @@ def read_position(path: Path) -> Position:
         return Position(**json.loads((path / "position.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
-            f"{path / 'position.json'} is damaged ({error}); remove {path} to resume from an earlier checkpoint."
+            f"{path / 'position.json'} is damaged ({error}); remove {path} to resume from an earlier one."
         ) from None
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint, on the CPU; raises `UserError` when the file is damaged or holds more than plain state."""
+    """The state in a checkpoint, on the CPU.
+
+    Raises `UserError` when the file is damaged, or holds objects other than tensors and plain values.
+    """
     try:
-        return torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or "models" not in state:
+            raise ValueError("it holds no state of a run")
+        return state
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{path / 'state.pt'} cannot be read ({reason}); remove {path} to resume from an earlier checkpoint."
+            f"{path / 'state.pt'} cannot be read ({reason}); remove {path} to resume from an earlier one."
         ) from None
 
 
 def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: Path) -> list[str]:
-    """Compare the configuration of a checkpoint with the one at hand.
+    """Compare the configuration in a checkpoint with the one at hand.
 
-    Gives the sentences for differences that are allowed; raises `UserError` naming those that are not.
+    Gives a note on each difference that is allowed; raises `UserError` naming those that are not.
     """
     before, now = flatten(saved), flatten(config)
     changed = [key for key in {**before, **now} if before.get(key, "absent") != now.get(key, "absent")]
@@ -147,18 +151,10 @@ def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: P
         listed = ", ".join(
             f"--{key} {now.get(key, 'absent')} (was {before.get(key, 'absent')})" for key in refused
         )
-        hint = " (--run.new_epochs accepts another number of epochs)" if refused == ["run.epochs"] else ""
+        hint = ", or add --run.new_epochs" if refused == ["run.epochs"] else ""
         raise UserError(
-            f"--run.resume: {path} was written with another configuration: {listed}; give the same values, or another --run.out{hint}."
+            f"--run.resume: {path} was written with another configuration: {listed}; give the same values "
+            f"or another --run.out{hint}."
         )
     silent = {"run.resume", "run.new_epochs", "run.quiet"}
-    return [
-        f"{key} is now {now.get(key, 'absent')} (was {before.get(key, 'absent')})"
-        for key in changed
-        if key not in silent
-    ]
-
-
-def _to_disk(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    return [f"{key} is now {now.get(key)} (was {before.get(key)})" for key in changed if key not in silent]

@@ -10,8 +10,12 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import torch
 
+from audiossl.errors import UserError
+
+BF16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
 PACKAGES = (
     "audiossl-toolkit",
     "torch",
@@ -38,26 +42,50 @@ def cpu_flags() -> frozenset[str]:
 
 
 def choose_precision(wanted: str, device: torch.device, flags: frozenset[str]) -> tuple[str, str]:
-    """The precision of a run and the reason for it.
+    """The precision of a run and the reason for it; raises `UserError` for fp16 on a CPU.
 
-    `auto` is bf16 where the hardware multiplies in it (CUDA from Ampere on; CPUs with AMX or AVX512-BF16, where it at least doubles
-    the rate; elsewhere bf16 is emulated and slower), else fp32.
+    `auto` is bf16 where the hardware multiplies in it (CUDA from Ampere on; CPUs with AMX or AVX512-BF16,
+    where it about doubles the rate; elsewhere it is emulated and slower), else fp32.
 
-    >>> choose_precision("auto", torch.device("cpu"), frozenset({"amx_bf16"}))[0]
-    'bf16'
-    >>> choose_precision("auto", torch.device("cpu"), frozenset({"avx2"}))[0]
-    'fp32'
+    >>> choose_precision("auto", torch.device("cpu"), frozenset({"amx_bf16"}))
+    ('bf16', 'this CPU has amx_bf16')
+    >>> choose_precision("auto", torch.device("cpu"), frozenset({"avx2"}))
+    ('fp32', 'no bf16 hardware was found')
     """
+    if wanted == "fp16" and device.type == "cpu":
+        raise UserError("--run.precision fp16 needs a GPU; on a CPU take bf16, fp32 or auto.")
     if wanted != "auto":
-        return wanted, "as asked by --run.precision"
+        return wanted, "as --run.precision says"
     if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16", f"{torch.cuda.get_device_name(device)} computes in bf16"
-        return "fp32", f"{torch.cuda.get_device_name(device)} has no bf16"
-    found = sorted({"amx_bf16", "avx512_bf16"} & flags)
+            return "bf16", f"{name} computes in it"
+        return "fp32", f"{name} has no bf16"
+    found = sorted(BF16_FLAGS & flags)
     if device.type == "cpu" and found:
         return "bf16", f"this CPU has {' and '.join(found)}"
     return "fp32", "no bf16 hardware was found"
+
+
+def choose_threads(wanted: int, device: torch.device, local_processes: int) -> int:
+    """Set the CPU threads of this process and give their number.
+
+    `accelerate launch` gives a process one thread unless told otherwise, which halves a run on two cores;
+    so 0 means here: the cores of the machine shared by its processes, when training on a CPU and when
+    OMP_NUM_THREADS was not set to more than that one.
+    """
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # set by `accelerate launch`
+    if wanted:
+        torch.set_num_threads(wanted)
+    elif launched and device.type == "cpu" and torch.get_num_threads() == 1:
+        torch.set_num_threads(max(1, available_cores() // local_processes))
+    return torch.get_num_threads()
+
+
+def available_cores() -> int:
+    """Physical cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, psutil.cpu_count(logical=False) or allowed)
 
 
 def git_commit(folder: Path) -> str:
@@ -83,7 +111,7 @@ def describe(facts: dict[str, str]) -> str:
         "commit": git_commit(Path(__file__).parent),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {' '.join(sorted({'amx_bf16', 'avx512_bf16'} & cpu_flags())) or 'no bf16'}",
+        "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {' '.join(sorted(BF16_FLAGS & cpu_flags()))}",
         "gpu": ", ".join(devices) or "none",
         "threads": str(torch.get_num_threads()),
         **facts,

@@ -21,40 +21,38 @@ def mixed_seed(*parts: int | str) -> int:
 
 
 def seed_all(seed: int) -> None:
-    """Seed Python, numpy and torch (every device)."""
+    """Seed the global generators of Python, numpy and torch (every device)."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator of other packages)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (other packages draw from the global generator)
     torch.manual_seed(seed)
 
 
 def step_generator(seed: int, epoch: int, position: int, rank: int) -> torch.Generator:
-    """CPU generator for the views of one micro-batch: known from its place alone, so that a resumed run draws the same."""
+    """CPU generator for the views of one micro-batch.
+
+    It follows from its place alone, so that a resumed run draws the same and every rank draws its own.
+    """
     return torch.Generator("cpu").manual_seed(mixed_seed("views", seed, epoch, position, rank))
 
 
 def rng_state() -> dict[str, Any]:
-    """The states of all global generators of this process, as tensors and plain values (loadable with `weights_only`)."""
+    """States of this process's global generators, as tensors and plain values (for `weights_only` files)."""
     version, python, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
+    numpy: Any = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "python": [version, list(python), gauss],
-        "numpy": [
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
+        "numpy": [torch.from_numpy(numpy[1].astype(np.int64)), int(numpy[2]), int(numpy[3]), float(numpy[4])],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Put back what `rng_state` gave; CUDA states are skipped where the number of devices differs."""
+    """Put back what `rng_state` gave; CUDA's states are left out where the number of devices differs."""
     version, python, gauss = state["python"]
     random.setstate((version, tuple(python), gauss))
-    keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
