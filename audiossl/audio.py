@@ -155,6 +155,18 @@ def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
     return sorted(found)
 
 
+def readable_formats() -> dict[str, bool]:
+    """Which of the usual formats the installed libsndfile decodes.
+
+    >>> readable_formats()["WAV"]
+    True
+    """
+    formats = soundfile.available_formats()
+    ogg = soundfile.available_subtypes("OGG") if "OGG" in formats else {}
+    plain = {name: name in formats for name in ("WAV", "FLAC", "AIFF", "MP3")}
+    return {**plain, "Ogg Vorbis": "VORBIS" in ogg, "Opus": "OPUS" in ogg}
+
+
 def write(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> None:
     """Write int16 samples (S,) as a file of one channel and 16 bits, in the format of the path's suffix.
 

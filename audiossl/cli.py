@@ -1,0 +1,240 @@
+"""The `audiossl` command. Heavy imports wait until a command runs, so that help and mistakes come at once."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from audiossl import __version__
+from audiossl.errors import UserError, errors_for_people
+
+if TYPE_CHECKING:
+    from audiossl.embeddings import FeaturizeResult
+
+LISTED = 10  # files that could not be read, by name; the rest is counted
+
+MAIN_EXAMPLE = """\
+examples:
+  audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
+  audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
+  audiossl doctor
+
+`audiossl COMMAND --help` tells all about a command. To pretrain an encoder on your own audio:
+  accelerate launch -m audiossl.recipes.esvit_speechcommands --data.root my_sounds/ --run.out runs/first
+"""
+FEATURIZE_EXAMPLE = """\
+examples:
+  audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
+  audiossl featurize a.wav b.mp3 "calls/*.flac" --model runs/first/encoder -o calls.csv --level window
+
+Files of any rate and length are taken and resampled. A row has the columns file, start_s, end_s, windows,
+sample_rate_in, peak_db, status and message, and the embedding.
+A file that cannot be read has a row with the reason.
+"""
+DOWNLOAD_EXAMPLE = """\
+example:
+  audiossl download speech_commands --version v0.02 --root data/speech_commands
+
+v0.01 has 30 words in 1.5 GB, v0.02 has 35 words in 2.4 GB (CC BY 4.0). A download that breaks off goes on
+where it stopped when the command is given again, and what arrives is checked.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that says mistakes as audiossl does: one sentence, with the nearest flag or command."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UserError` in place of printing the usage."""
+        raise UserError(f"{message}{self._nearest(message)}; `{self.prog} --help` shows how it is used.")
+
+    def _nearest(self, message: str) -> str:
+        _, found, words = message.partition("unrecognized arguments: ")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = difflib.get_close_matches(words.split(maxsplit=1)[0].split("=")[0], flags, 1) if found else []
+        return f" (did you mean {near[0]}?)" if near else ""
+
+
+@errors_for_people
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 1 when `doctor` found something to mend.
+
+    A mistake of the user's is one line on stderr and `SystemExit` with code 2.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["probe"]:  # its flags are those of the recipes, and parsed like them
+        from audiossl.cli_probe import probe
+
+        return probe(arguments[1:])
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        return given.run(given)
+    except KeyboardInterrupt:
+        print("audiossl: stopped.", file=sys.stderr)
+        return 130
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="audiossl",
+        description="Embeddings of your own sounds, and what they are worth.",
+        epilog=MAIN_EXAMPLE,
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"audiossl {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str, run, example: str = "") -> Parser:
+        added = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=example,
+            formatter_class=_formatter,
+            allow_abbrev=False,
+        )
+        added.set_defaults(run=run, parser=added)
+        return added
+
+    _featurize_flags(command("featurize", "embed files, folders or patterns", featurize, FEATURIZE_EXAMPLE))
+    command("probe", "score an encoder on labelled clips", None)
+    fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)
+    fetch.add_argument("name", choices=["speech_commands"], help="the data set")
+    fetch.add_argument("--version", choices=["v0.01", "v0.02"], default="v0.02", help="default: %(default)s")
+    fetch.add_argument("--root", metavar="DIR", required=True, help="folder to put it in")
+    fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    command("models", "list the models that can be given by name", models)
+    command("doctor", "examine this installation and machine, and say what to do", doctor)
+    return parser
+
+
+def _featurize_flags(parser: Parser) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help='a file, a folder, or a pattern in quotes "*.wav"'
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder of an encoder (RUN/encoder), or the name of a model"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="ends in .npz, .csv or .parquet"
+    )
+    parser.add_argument(
+        "--level", choices=["file", "window"], default="file", help="one row a file (default) or a window"
+    )
+    parser.add_argument(
+        "--window-s", type=float, metavar="S", help="length of a window; default: as the model was trained"
+    )
+    parser.add_argument(
+        "--hop-s", type=float, metavar="S", help="distance of the windows; default: side by side"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="windows at a time; default: %(default)s"
+    )
+    parser.add_argument("--device", help="cpu, cuda ...; default: a GPU when there is one")
+    parser.add_argument(
+        "--errors",
+        choices=["record", "skip", "raise"],
+        default="record",
+        help="a file that cannot be read: keep a row with the reason (default), leave it out, or stop",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE when it exists")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+
+
+def featurize(given: argparse.Namespace) -> int:
+    """Write embeddings of files to one file."""
+    from audiossl.embeddings import check_output, refuse_existing
+
+    check_output(given.output)
+    refuse_existing(given.output, given.overwrite)
+    from audiossl.featurize import featurize as embed
+    from audiossl.windows import find_items
+
+    # Each input by itself: a name typed wrongly is a mistake here, not one bad file among many.
+    files = [item.path for name in given.inputs for item in find_items(name) if item.path is not None]
+    result = embed(
+        files,
+        given.model,
+        level=given.level,
+        window_s=given.window_s,
+        hop_s=given.hop_s,
+        batch_size=given.batch_size,
+        device=given.device,
+        errors=given.errors,
+        progress=not given.quiet,
+    )
+    if len(result.skipped) == len(files):
+        count = f", and none of the {len(files)} files can be read" if len(files) > 1 else ""
+        raise UserError(f"{result.skipped[0][1].rstrip('.')}{count}: {given.output} is not written.")
+    result.save(given.output)
+    if not given.quiet:
+        _summary(result, given.output)
+    return 0
+
+
+def _summary(result: FeaturizeResult, output: str) -> None:
+    for _, reason in result.skipped[:LISTED]:
+        print(f"audiossl: not read: {reason}", file=sys.stderr)
+    if len(result.skipped) > LISTED:
+        print(f"audiossl: not read: {len(result.skipped) - LISTED} more", file=sys.stderr)
+    n_good = sum(status != "error" for status in result.column("status"))
+    bad = f"; {len(result.skipped)} files could not be read" if result.skipped else ""
+    print(f"{output}: {n_good} embeddings of {result.embeddings.shape[1]} numbers{bad}")
+
+
+def download(given: argparse.Namespace) -> int:
+    """Fetch Speech Commands into a folder."""
+    from audiossl.data.download import SPEECH_COMMANDS, fetch
+    from audiossl.data.speech_commands import looks_like
+
+    root = Path(given.root).expanduser()
+    if root.exists() and not (root.is_dir() and (looks_like(root) or not any(root.iterdir()))):
+        raise UserError(f"--root {root} exists and is not Speech Commands: choose a new folder.")
+    there = looks_like(root)
+    fetch(SPEECH_COMMANDS[given.version], root, progress=not given.quiet)
+    print(
+        f"{root} {'already holds' if there else 'now holds'} Speech Commands: use it with --data.root {root}"
+    )
+    return 0
+
+
+def models(given: argparse.Namespace) -> int:
+    """List the models of the registry."""
+    from importlib import resources
+
+    registry = resources.files("audiossl.pretrained") / "registry.json"
+    found = json.loads(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
+    for name, entry in sorted(found.items()):
+        config = entry["config"]
+        print(
+            f"{name}  {config['dim']} numbers a clip of {config['clip_s']:g} s at {config['sample_rate']} Hz"
+        )
+    if not found:
+        print("No models are installed by name. An encoder of your own is the folder encoder/ of a run.")
+    return 0
+
+
+def doctor(given: argparse.Namespace) -> int:
+    """Report on this machine."""
+    from audiossl.doctor import report
+
+    return report()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

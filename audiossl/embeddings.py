@@ -1,0 +1,165 @@
+"""What `featurize` returns: embeddings, a table that says where each comes from, and files of both."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiossl.errors import UserError
+
+# Columns of the table with the type of their numbers; None stands where a file could not be read.
+COLUMNS: dict[str, type] = {
+    "file": str,
+    "start_s": float,
+    "end_s": float,
+    "windows": int,
+    "sample_rate_in": int,
+    "peak_db": float,
+    "status": str,
+    "message": str,
+}
+
+
+@dataclass(frozen=True)
+class FeaturizeResult:
+    """Embeddings with their origin.
+
+    embeddings: (N, D) float32; a row of NaN where the status is "error".
+    table: N dictionaries: file; start_s and end_s in the file; windows averaged; sample_rate_in of the
+        file in Hz; peak_db of the file re full scale (None for silence); status "ok", "silent" (all zeros,
+        and embedded all the same) or "error"; message.
+    meta: model, its checksum and configuration, windows, pooling, versions.
+    skipped: (file, reason) of all that could not be read, also where they have a row.
+    """
+
+    embeddings: np.ndarray
+    table: list[dict[str, Any]]
+    meta: dict[str, Any]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.embeddings)
+
+    def __repr__(self) -> str:
+        """Say the shape, and how many rows are no embeddings."""
+        n_rows, dim = self.embeddings.shape
+        rows = f"{n_rows} row{'' if n_rows == 1 else 's'} of {dim} dimensions"
+        bad = f", {len(self.skipped)} not read" if self.skipped else ""
+        return f"FeaturizeResult({rows}{bad}, one a {self.meta.get('level', 'row')})"
+
+    def column(self, name: str) -> list[Any]:
+        """One column of the table as a list."""
+        return [row[name] for row in self.table]
+
+    def to_npz(self, path: str | os.PathLike[str]) -> Path:
+        """Write `embeddings`, one array a column, and `meta` as JSON text, for `numpy.load`; no pickles.
+
+        The column `file` is called `files`: numpy cannot save an array of the name `file`.
+        """
+        arrays = {name: _plain_array(self.column(name), kind) for name, kind in COLUMNS.items()}
+        arrays["files"] = arrays.pop("file")
+        with written(path) as part, part.open("wb") as file:
+            np.savez(file, embeddings=self.embeddings, meta=np.array(_json(self.meta)), **arrays)
+        return Path(path)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table's columns and e0 ... of the embedding; cells are empty where there is none."""
+        names = [f"e{i}" for i in range(self.embeddings.shape[1])]
+        with (
+            written(path) as part,
+            part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
+            writer = csv.writer(file)
+            writer.writerow([*COLUMNS, *names])
+            for row, embedding in zip(self.table, self.embeddings, strict=True):
+                cells = ["" if row[name] is None else row[name] for name in COLUMNS]
+                # repr of a float32 is its shortest exact text: nothing is lost, and nothing is longer than
+                # needed.
+                values = ["" if np.isnan(value) else str(value) for value in embedding]
+                writer.writerow([*cells, *values])
+        return Path(path)
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table and a column `embedding` (fixed-size list of float32); metadata holds `meta`."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
+        columns = {
+            name: pa.array([_utf8(value) for value in self.column(name)], type=kinds[kind])
+            for name, kind in COLUMNS.items()
+        }
+        flat = pa.array(self.embeddings.ravel(), type=pa.float32())
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, self.embeddings.shape[1])
+        table = pa.table(columns).replace_schema_metadata({"audiossl": _json(self.meta)})
+        with written(path) as part:
+            parquet.write_table(table, part)
+        return Path(path)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write .npz, .csv or .parquet, as the path ends; raises `UserError` for another ending."""
+        return getattr(self, WRITERS[check_output(path)])(path)
+
+
+WRITERS = {".npz": "to_npz", ".csv": "to_csv", ".parquet": "to_parquet"}
+
+
+def check_output(path: str | os.PathLike[str]) -> str:
+    """The ending of an output file; raises `UserError` for an unknown one, or a folder that is not there."""
+    path = Path(path)
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(
+            f"{path} ends in {path.suffix or 'nothing'}: choose a name that ends in {', '.join(WRITERS)}."
+        )
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: give the name of a file.")
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent} is no folder, so {path.name} cannot be written there: make it first.")
+    return path.suffix.lower()
+
+
+def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raise `UserError` when a command's output file exists and `--overwrite` was not given."""
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path} exists: give --overwrite to replace it, or another name.")
+
+
+@contextmanager
+def written(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A place beside `path` to write to; renamed when all went well, removed when not."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be written ({reason}): make room or choose another place.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _plain_array(values: list[Any], kind: type) -> np.ndarray:
+    """A column without objects: missing text is empty, a missing number NaN or, for integers, 0."""
+    if kind is str:
+        return np.array([_utf8(value) or "" for value in values], dtype=str)
+    missing = np.nan if kind is float else 0
+    return np.array([missing if value is None else value for value in values], dtype=kind)
+
+
+def _utf8(value: Any) -> Any:
+    # File names that are no UTF-8 come with surrogates, which files of text cannot hold.
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _json(meta: dict[str, Any]) -> str:
+    return json.dumps(meta, ensure_ascii=True, default=str)
