@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .normalize import Normalize
     from .stft import Stft
 
-# Name -> module that holds it. Lazy, so that a command line reads FrontEndConfig without importing torch (seconds).
+# Name -> its module. Lazy, so that a command line reads FrontEndConfig without importing torch (seconds).
 _HOMES = {
     "Compress": "compress",
     "FrontEnd": "front_end",

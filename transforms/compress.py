@@ -14,9 +14,9 @@ COMPRESSIONS = ("log", "db", "none")
 class Compress(nn.Module):
     """log(x + floor), the same in decibels, or nothing.
 
-    The floor is added, not clipped at: value and gradient stay finite and smooth in digital silence, and a cell
-    depends on nothing but itself (a reference taken from the clip or the batch would make the picture of one
-    clip depend on its neighbours).
+    The floor is added, not clipped at: value and gradient stay finite and smooth in digital silence, and a
+    cell depends on nothing but itself (a reference taken from the clip or the batch would make the picture of
+    one clip depend on its neighbours).
 
     kind: "log" natural logarithm; "db" decibels re 1.0 (10 log10 of powers, 20 log10 of magnitudes); "none".
     power: 2.0 where x holds powers, 1.0 where it holds magnitudes; only "db" asks.

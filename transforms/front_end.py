@@ -1,8 +1,8 @@
 """The front end: what every transform from waveform to picture has in common.
 
-A front end computes in float32 with autocast off (a Fourier transform by convolution is wrong by 10 dB and more
-in bf16), takes any number of samples from 1 up, and works through large batches on a CPU in pieces: page faults on
-temporaries of hundreds of megabytes cost more than the arithmetic.
+A front end computes in float32 with autocast off (a Fourier transform by convolution is wrong by 10 dB and
+more in bf16), takes any number of samples from 1 up, and works through large batches on a CPU in pieces: page
+faults on temporaries of hundreds of megabytes cost more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def as_float(wave: Tensor) -> Tensor:
 
 
 class FrontEnd(nn.Module):
-    """Base of the front ends: wave (B, S) to image (B, C, F, T), low frequency first, frame t at t * hop_length.
+    """Base of the front ends: wave (B, S) to image (B, C, F, T), low frequency first, frame t at t * hop.
 
     A subclass writes `transform` (B, S) -> (B, C, F, T), uncompressed, and `temporary_bytes`.
 
@@ -104,7 +104,7 @@ def check(config: FrontEndConfig) -> None:
     nyquist = config.sample_rate / 2
     if config.f_max > nyquist:
         raise UserError(
-            f"f_max={config.f_max:g} Hz lies above {nyquist:g} Hz, half the sample_rate: lower f_max or raise sample_rate."
+            f"f_max={config.f_max:g} Hz lies above {nyquist:g} Hz, half of sample_rate: lower f_max."
         )
     if not 0 <= config.f_min < config.f_max:
         raise UserError(f"f_min={config.f_min:g} Hz must be at least 0 and below f_max={config.f_max:g} Hz.")

@@ -1,8 +1,8 @@
 """Mel picture: the power spectrum summed under triangles that are equally wide on the mel scale.
 
-Filters as in Slaney's Auditory Toolbox (1998; librosa's default) or HTK (Young et al., The HTK Book), computed here
-in float64 and equal to librosa's to 1e-6. BYOL-A loses about 1.5 points with HTK filters without norm, so Slaney's
-scale and norm are the defaults.
+Filters as in Slaney's Auditory Toolbox (1998; librosa's default) or HTK (Young et al., The HTK Book),
+computed here in float64 and equal to librosa's to 1e-6. BYOL-A loses about 1.5 points with HTK filters
+without norm, so Slaney's scale and norm are the defaults.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
 
 
 def mel_edges(n_mels: int, f_min: float, f_max: float, scale: str) -> Tensor:
-    """Corners of the triangles (n_mels + 2,) in Hz, float64: filter m rises from m to m + 1 and falls to m + 2."""
+    """Corners of the triangles (n_mels + 2,) in Hz, float64: filter m spans m to m + 2, its peak at m + 1."""
     ends = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale)
     steps = torch.linspace(0.0, 1.0, n_mels + 2, dtype=torch.float64)
     return mel_to_hz(ends[0] + (ends[1] - ends[0]) * steps, scale)
@@ -81,7 +81,7 @@ def check_mel(config: FrontEndConfig) -> None:
 class Mel(FrontEnd):
     """Mel picture of waves (B, S): image (B, 1, n_mels, T) with T = 1 + S // hop_length.
 
-    Raises UserError when a filter would be empty (its row would be constant), or for unknown scales and norms.
+    Raises UserError when a filter would be empty (its row constant), or for unknown scales and norms.
 
     >>> mel = Mel(FrontEndConfig(), Compress())
     >>> mel.frequencies[[0, -1]].round().tolist()

@@ -1,7 +1,7 @@
-"""Normalisation of a picture by the statistics of the training clips, measured once and kept with the encoder.
+"""Normalisation of a picture by statistics of the training clips, measured once, kept with the encoder.
 
-One mean and one standard deviation keep the relations between frequency bins, as BYOL-A and AST do; per bin, every
-row of the picture has mean 0 and deviation 1 over the training clips.
+One mean and one standard deviation keep the relations between frequency bins, as BYOL-A and AST do; per bin,
+every row of the picture has mean 0 and deviation 1 over the training clips.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Short-time Fourier transform: framed FFT, or nnAudio's convolutions for kernels that can be trained.
 
 Fast by unfolding the padded wave into frames and one batched real FFT: about five times less time than the
-convolution with sines and cosines at n_fft 1024, whose work grows with n_fft squared. Both backends share padding,
-window (periodic Hann) and output, and agree to 1e-5 of the picture's norm.
+convolution with sines and cosines at n_fft 1024, whose work grows with n_fft squared. Both backends share
+padding, window (periodic Hann) and output, and agree to 1e-5 of the picture's norm.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def full_precision_convolutions() -> Iterator[None]:
 
 
 def forget_buffers(module: nn.Module) -> None:
-    """Keep a module's buffers out of its state_dict: kernels follow from the settings, files need not hold them."""
+    """Keep a module's buffers out of its state_dict: kernels follow from the settings."""
     for part in module.modules():
         part._non_persistent_buffers_set.update(part._buffers)
 
@@ -94,7 +94,7 @@ class NnAudioSpectrum(nn.Module):
         forget_buffers(self.stft)
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Power of every frame; squares of the parts, since nnAudio's magnitude has no gradient in silence."""
+        """Power of every frame, from the parts: nnAudio's own magnitude has no gradient in silence."""
         padded = pad_centre(wave, self.n_fft, self.pad_mode)
         with full_precision_convolutions():
             spectrum = self.stft(padded, output_format="Complex")  # (B, F, T, 2)
@@ -102,7 +102,7 @@ class NnAudioSpectrum(nn.Module):
 
 
 def build_spectrum(config: FrontEndConfig) -> nn.Module:
-    """Module from waves (B, S) to power spectra (B, T, n_fft / 2 + 1) with the backend of the configuration."""
+    """Module from waves (B, S) to power spectra (B, T, n_fft / 2 + 1), of the configured backend."""
     return NnAudioSpectrum(config) if config.backend == "nnaudio" else FftSpectrum(config)
 
 
@@ -128,7 +128,7 @@ class Stft(FrontEnd):
         kept = ((bins >= config.f_min) & (bins <= config.f_max)).nonzero()[:, 0]
         if len(kept) == 0:
             raise UserError(
-                f"no Fourier bin lies between f_min={config.f_min:g} and f_max={config.f_max:g} Hz: raise n_fft."
+                f"no Fourier bin lies from f_min={config.f_min:g} to f_max={config.f_max:g} Hz: raise n_fft."
             )
         super().__init__(config.sample_rate, config.hop_length, bins[kept], compress)
         self.config = config

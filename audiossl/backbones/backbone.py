@@ -1,8 +1,8 @@
-"""Backbones over timm: any network, any size of picture, one output - a vector and the regions it was pooled from.
+"""Backbones over timm: any network, any size of picture, one output.
 
-timm's networks give maps as (B, D, F', T'), (B, F', T', D) or tokens (B, 1 + P, D): this is the one place that knows.
-Regions are taken after the network's last norm, as EsViT does, and the vector is pooled from them alone: a class
-token takes part in a ViT's attention but is not the output, so that all networks can be compared.
+timm's networks give maps as (B, D, F', T'), (B, F', T', D) or tokens (B, 1 + P, D): this is the one place
+that knows. Regions are taken after the network's last norm, as EsViT does, and the vector is pooled from them
+alone: a class token takes part in a ViT's attention but is not the output, so that networks can be compared.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class BackboneOutput(NamedTuple):
 class Backbone(nn.Module):
     """A timm network as image (B, C, F, T) -> BackboneOutput, for pictures of several sizes in one network.
 
-    Attributes: dim, length of a region's vector; feature_dim, length of the pooled vector; stride, bins and frames
-    to a region; image_size, the picture (F, T) it was built for.
-    Pictures that the patch embedding does not divide are padded with zeros (the mean of a normalised picture) at the
-    high and late end.
+    Attributes: dim, length of a region's vector; feature_dim, length of the pooled vector; stride, bins and
+    frames to a region; image_size, the picture (F, T) it was built for.
+    Pictures that the patch embedding does not divide are padded with zeros (the mean of a normalised picture)
+    at the high and late end.
     """
 
     def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size):
@@ -57,12 +57,26 @@ class Backbone(nn.Module):
         self.patch_size: Size = _patch_size(net)
         self.final_norm = hasattr(getattr(net, "head", None), "norm")
         self.stride: Size = _stride(net)
-        with torch.no_grad():
-            was_training = net.training
-            _, grid = self.eval().regions(torch.zeros(1, config.in_channels, *image_size))
-            self.train(was_training)
-        self.n_rows = grid[0]
+        self.n_rows = self._probe(config)[0]
         self.feature_dim = pooled_dim(config.pool, self.dim, self.n_rows)
+
+    @torch.no_grad()
+    def _probe(self, config: BackboneConfig) -> Size:
+        """Grid of a picture of `image_size`; refuses networks of timm that give no map for it."""
+        self.eval()
+        try:
+            patches, grid = self.regions(torch.zeros(1, config.in_channels, *self.image_size))
+        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        else:
+            self.train()
+            if patches.shape[2] == self.dim:
+                return grid
+            reason = f"it gives {patches.shape[2]} features in place of {self.dim}"
+        size = " x ".join(map(str, self.image_size))
+        raise UserError(
+            f"backbone name={config.name!r} gives no map of a {size} picture ({reason}): choose another."
+        )
 
     def regions(self, image: Tensor) -> tuple[Tensor, Size]:
         """Regions (B, P, D) and their grid (F', T')."""
@@ -70,7 +84,7 @@ class Backbone(nn.Module):
         if any(pad):
             image = functional.pad(image, (0, pad[1], 0, pad[0]))
         x = self.net.forward_features(image)
-        if x.ndim == 3:
+        if x.ndim == 3:  # tokens: the class token and registers come first
             grid = (image.shape[2] // self.patch_size[0], image.shape[3] // self.patch_size[1])
             return x[:, x.shape[1] - grid[0] * grid[1] :], grid
         if self.final_norm:  # ConvNeXt and its kin keep the last norm in the head
@@ -122,19 +136,19 @@ def _build_timm(name: str, config: BackboneConfig, image_size: Size) -> nn.Modul
     for size in sizes:
         try:
             return mend_shifts(timm.create_model(name, **size, **common))
-        except TypeError as error:  # this family does not know that argument
+        except (TypeError, AssertionError) as error:  # this family does not know that argument
             reason = str(error)
     raise UserError(f"timm's model {name!r} cannot be built as a backbone ({reason}): choose another.")
 
 
 def _did_you_mean(near: list[str]) -> str:
-    return f": did you mean {' or '.join(near)}?" if near else ""
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def build_backbone(config: BackboneConfig, image_size: Size) -> Backbone:
-    """Build a backbone with random weights for pictures of `image_size` = (F, T); other sizes pass through it too.
+    """Build a backbone with random weights for pictures (F, T) of `image_size`; others pass through it too.
 
-    Raises UserError for an unknown name (with the nearest ones), pooling, or a model without a map of features.
+    Raises UserError for an unknown name (with the nearest ones) or pooling, or a model that gives no map.
 
     >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96))
     >>> output = backbone(torch.zeros(2, 1, 64, 96))
@@ -149,11 +163,9 @@ def build_backbone(config: BackboneConfig, image_size: Size) -> Backbone:
     elif name.startswith("timm/"):
         net = _build_timm(name.removeprefix("timm/"), config, image_size)
     else:
-        near = [f"{near}" for near in difflib.get_close_matches(name, NAMES, n=3, cutoff=0.5)]
-        if timm.is_model(name):
-            near = [f"timm/{name}"]
+        near = [f"timm/{name}"] if timm.is_model(name) else difflib.get_close_matches(name, NAMES, cutoff=0.5)
         raise UserError(
-            f"backbone name={name!r} is unknown{_did_you_mean(near) or ':'} The names are {', '.join(NAMES)}, "
-            "or timm/<model>."
+            f"backbone name={name!r} is unknown{_did_you_mean(near)}; "
+            f"the names are {', '.join(NAMES)} and timm/<model>."
         )
     return Backbone(net, config, image_size)

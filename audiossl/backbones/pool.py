@@ -1,8 +1,8 @@
 """Pooling: from the regions of a picture (B, P, D) on their grid (F', T') to one vector a clip.
 
-Time and frequency mean different things in a spectrogram: a word is an order of events, a sound's height is a place
-on the frequency axis. "mean" forgets both, as EsViT does; the others keep one of them. Sum of mean and maximum over
-time: BYOL-A (Niizumi et al., 2021), which found it better than either.
+Time and frequency mean different things in a spectrogram: a word is an order of events, a sound's height is a
+place on the frequency axis. "mean" forgets both, as EsViT does; the others keep one of them. Sum of mean and
+maximum over time: BYOL-A (Niizumi et al., 2021), which found it better than either.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def pool_patches(patches: Tensor, grid: tuple[int, int], pool: str, n_rows: int)
 
     "mean": over all regions.
     "mean_max": mean plus maximum over all regions.
-    "freq_mean": mean plus maximum over time for every row, rows side by side; a picture with another number of rows
-        than `n_rows` (a crop in frequency) is first averaged to `n_rows`.
+    "freq_mean": mean plus maximum over time for every row, rows side by side; a picture with another
+        number of rows than `n_rows` (a crop in frequency) is first averaged to `n_rows`.
     "time_mean": mean over frequency, then three segments of time side by side, for pictures of any length.
     """
     if pool == "mean":

@@ -1,10 +1,10 @@
-"""Swin Transformer (Liu et al., 2021) for pictures of any size: timm's network with the shifted windows mended.
+"""Swin Transformer (Liu et al., 2021) for pictures of any size: timm's network, its shifted windows mended.
 
-timm rolls the grid of tokens and then pads it to whole windows (huggingface/pytorch-image-models#2438): its mask then
-does not sit on the rows that wrapped around, and tokens at the low end of the frequency axis attend to the high end.
-Here, as in Swin's own code and EsViT, the grid is padded first and then rolled. One departure: padded tokens are
-masked, so that a small crop does not attend to its own padding; EsViT lets it. Where nothing is padded the block
-equals timm's.
+timm rolls the grid of tokens and then pads it to whole windows (huggingface/pytorch-image-models#2438): its
+mask then does not sit on the rows that wrapped around, and tokens at the low end of the frequency axis attend
+to the high end. Here, as in Swin's own code and EsViT, the grid is padded first and then rolled. One
+departure: padded tokens are masked, so that a small crop does not attend to its own padding; EsViT lets it.
+Where nothing is padded the block equals timm's.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch.nn import functional
 
 Size = tuple[int, int]
 
-# Embedding, depths, heads; tiny, small and base as in the paper. micro is the project's own for CPUs: three stages, so
-# that 64 x 96 leaves 4 x 6 regions (four would leave 2 x 3), 2.6 M parameters.
+# Embedding, depths, heads; tiny, small and base as in the paper. micro is the project's own for CPUs: three
+# stages, so that 64 x 96 leaves 4 x 6 regions (four would leave 2 x 3), 2.6 M parameters.
 MICRO = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
 PAPER = {
     "swin_tiny": "swin_tiny_patch4_window7_224",
@@ -36,7 +36,7 @@ PATCH = 4
 
 
 def _axis_regions(length: int, window: int, shift: int) -> Tensor:
-    """Number of the stretch that each place of a padded, rolled axis came from: two that meet only by rolling differ."""
+    """Stretch (0, 1, 2) of each place of a padded, rolled axis: only rolling brings unequal ones together."""
     regions = torch.zeros(length, dtype=torch.long)
     if shift:
         regions[-window:] = 1
@@ -48,9 +48,9 @@ def _axis_regions(length: int, window: int, shift: int) -> Tensor:
 def window_mask(
     grid: Size, window: Size, shift: Size, device: torch.device, dtype: torch.dtype
 ) -> Tensor | None:
-    """Additive mask (windows, tokens, tokens) of a grid padded to whole windows and rolled; None if nothing is masked.
+    """Additive mask (windows, tokens, tokens) of a grid padded to whole windows and rolled, or None.
 
-    Tokens of one window see each other only if they were neighbours before rolling; padding sees padding alone.
+    Tokens of one window see each other only if they were neighbours before rolling; padding sees but padding.
     """
     padded = tuple(-(-n // w) * w for n, w in zip(grid, window, strict=True))
     if padded == grid and not any(shift):
@@ -73,7 +73,7 @@ class PaddedSwinBlock(SwinTransformerBlock):
     """timm's Swin block that pads before it rolls, with a cached mask for every size of grid."""
 
     def _attn(self, x: Tensor) -> Tensor:
-        _, height, width, channels = x.shape
+        _, height, width, _ = x.shape
         window, shift = self.window_size, self.shift_size
         pad_h, pad_w = -height % window[0], -width % window[1]
         if pad_h or pad_w:
@@ -90,7 +90,7 @@ class PaddedSwinBlock(SwinTransformerBlock):
 
 
 def fit_window(n_tokens: int, n_stages: int, largest: int) -> int:
-    """Side of the attention window (4 to `largest`) that pads least over the stages of an axis; the larger on a tie.
+    """Side of the attention window, 4 to `largest`, that pads an axis least; the larger on a tie.
 
     >>> fit_window(24, 3, largest=6), fit_window(16, 3, largest=6)
     (6, 4)
@@ -108,7 +108,7 @@ def fit_window(n_tokens: int, n_stages: int, largest: int) -> int:
 
 
 def build_swin(name: str, in_channels: int, image_size: Size, drop_path: float) -> nn.Module:
-    """Swin network of one of the project's names, its windows chosen to fit pictures (F, T) of `image_size`.
+    """Swin network of one of the project's names, its windows fitted to pictures of `image_size`.
 
     Other sizes pass through the same network, padded to whole windows and masked.
     """
@@ -126,7 +126,7 @@ def build_swin(name: str, in_channels: int, image_size: Size, drop_path: float) 
 
 
 def mend_shifts(net: nn.Module) -> nn.Module:
-    """Let every Swin block of a timm network pad before it rolls; parameters and their names stay as they are."""
+    """Let every Swin block of a timm network pad before it rolls; the parameters stay as they are."""
     for module in net.modules():
         if type(module) is SwinTransformerBlock:
             module.__class__ = PaddedSwinBlock

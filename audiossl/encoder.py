@@ -1,0 +1,159 @@
+"""The encoder: wave in, embedding out. What a pretraining run keeps, and what everything else opens.
+
+It carries all that its numbers depend on: sample rate, front end, statistics, backbone and pooling. A folder
+of an encoder follows Hugging Face's manner: config.json, model.safetensors and a model card, README.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from audiossl.backbones import Backbone, BackboneConfig, BackboneOutput, build_backbone
+from audiossl.errors import UserError
+from audiossl.transforms import FrontEnd, FrontEndConfig, Normalize, as_float, build_front_end
+
+Folder = str | os.PathLike[str]
+
+
+@dataclass
+class EncoderConfig:
+    """What an encoder is built from; clip_s is the length in seconds that it is trained on."""
+
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    clip_s: float = 1.0
+
+
+class Patches(NamedTuple):
+    """Regions of clips: patches (B, P, D), row-major over grid = (F', T'), low frequency first.
+
+    centres_s (T',) in seconds and centres_hz (F',) in Hz: the middles of the grid's cells. A network sees
+    further than its cell, so they say where a region is centred, not what it depends on.
+    """
+
+    patches: Tensor
+    grid: tuple[int, int]
+    centres_s: Tensor
+    centres_hz: Tensor
+
+
+class AudioEncoder(nn.Module):
+    """Front end, normalisation and backbone in one module: wave (B, S) -> features (B, D), float32.
+
+    Attributes: sample_rate (Hz), clip_s (s) and n_samples, the length it was trained on, image_size (F, T) of
+    such a clip, dim D. Longer and shorter clips are allowed: their picture is wider or narrower.
+
+    >>> encoder = AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("swin_micro"))).eval()
+    >>> encoder(torch.zeros(2, 16000)).shape, encoder(torch.zeros(1, 40000, dtype=torch.int16)).shape
+    (torch.Size([2, 256]), torch.Size([1, 256]))
+    """
+
+    def __init__(self, front_end: FrontEnd, normalize: Normalize, backbone: Backbone, config: EncoderConfig):
+        super().__init__()
+        self.front_end = front_end
+        self.normalize = normalize
+        self.backbone = backbone
+        self.config = config
+        self.sample_rate = front_end.sample_rate
+        self.clip_s = config.clip_s
+        self.n_samples = round(config.clip_s * front_end.sample_rate)
+        self.image_size = (front_end.n_bins, front_end.n_frames(self.n_samples))
+        self.dim = backbone.feature_dim
+
+    @classmethod
+    def build(cls, config: EncoderConfig, normalize: Normalize | None = None) -> AudioEncoder:
+        """Build an encoder with random weights; `normalize` holds the statistics of the training clips.
+
+        Raises UserError for settings that cannot be built from.
+        """
+        if not config.clip_s > 0:
+            raise UserError(f"clip_s={config.clip_s} must be positive (seconds).")
+        front_end = build_front_end(config.front_end)
+        frames = front_end.n_frames(round(config.clip_s * front_end.sample_rate))
+        backbone = build_backbone(config.backbone, (front_end.n_bins, frames))
+        return cls(front_end, normalize or Normalize(), backbone, config)
+
+    def image(self, wave: Tensor) -> Tensor:
+        """Normalised picture (B, C, F, T) of waves (B, S), int16 or floats in [-1, 1] at `sample_rate`."""
+        return self.normalize(self.front_end(as_float(wave)))
+
+    def output(self, wave: Tensor) -> BackboneOutput:
+        """Features (B, D) and regions (B, P, dim of a region), float32 even under autocast."""
+        output = self.backbone(self.image(wave))
+        return BackboneOutput(output.features.float(), output.patches.float(), output.grid)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Features (B, D) of waves (B, S), int16 or floats in [-1, 1] at `sample_rate`.
+
+        Raises UserError when the wave is not (B, S) with at least one sample, or of another type.
+        """
+        return self.output(wave).features
+
+    def patches(self, wave: Tensor) -> Patches:
+        """Regions of waves (B, S), with the middles of their cells in seconds and Hz.
+
+        Cells that reach beyond the picture, because the backbone padded it, are centred at its edge.
+        """
+        output = self.output(wave)
+        stride = self.backbone.stride
+        frames, bins = self.front_end.n_frames(wave.shape[1]), self.front_end.n_bins
+        frame = _cell_middles(output.grid[1], stride[1], frames)
+        row = _cell_middles(output.grid[0], stride[0], bins)
+        hz = self.front_end.frequencies.cpu()
+        low = row.floor().long()
+        high = (low + 1).clamp(max=bins - 1)
+        centres_hz = torch.lerp(hz[low], hz[high], row - low)
+        centres_s = frame * self.front_end.hop_length / self.sample_rate
+        return Patches(output.patches, output.grid, centres_s, centres_hz)
+
+    def randomised(self, seed: int) -> AudioEncoder:
+        """The same network with fresh random weights and the same statistics: the floor of every table."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = AudioEncoder.build(copy.deepcopy(self.config), copy.deepcopy(self.normalize))
+        device = self.normalize.mean.device
+        return fresh.to(device).train(self.training)
+
+    def save_pretrained(
+        self, folder: Folder, card: str | None = None, extra: dict[str, Any] | None = None
+    ) -> None:
+        """Write config.json, model.safetensors and README.md into `folder`, all at once or not at all.
+
+        card: text of the model card in place of the one made here. extra: facts of the training (JSON), kept
+        in config.json and shown in the card. Raises UserError when the folder holds something else.
+        """
+        from audiossl.encoder_files import save
+
+        save(self, folder, card, extra or {})
+
+    @classmethod
+    def from_pretrained(cls, folder: Folder) -> AudioEncoder:
+        """Open the folder of an encoder, in eval mode on the CPU.
+
+        Raises UserError when a file is missing, damaged, or of another network than config.json says.
+        """
+        from audiossl.encoder_files import open_folder
+
+        return open_folder(folder)
+
+
+def _cell_middles(n_cells: int, stride: int, n: int) -> Tensor:
+    """Middles of the cells in places of an axis of length n."""
+    middles = (torch.arange(n_cells, dtype=torch.float32) + 0.5) * stride - 0.5
+    return middles.clamp(max=n - 1)
+
+
+def load_model(folder_or_name: Folder) -> AudioEncoder:
+    """Open an encoder in eval mode: a folder written by `save_pretrained` (RUN/encoder), or a model by name.
+
+    Raises UserError, saying what there is, when there is no such folder or model.
+    """
+    from audiossl.encoder_files import open_any
+
+    return open_any(folder_or_name)

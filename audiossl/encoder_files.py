@@ -1,0 +1,245 @@
+"""The folder of an encoder: config.json, model.safetensors and the model card README.md.
+
+A folder is written beside its place and renamed into it, so that a reader finds the old one or the new one,
+never half of each. Opening is strict: a weight that is missing or left over is an error, since a network that
+keeps some of its random weights gives numbers that look right and are not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import audiossl
+from audiossl.backbones import BackboneConfig
+from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
+from audiossl.errors import UserError
+from audiossl.model_card import model_card
+from audiossl.transforms import FrontEndConfig, Normalize
+
+FORMAT = 1  # of config.json: raised when an older audiossl could no longer read it rightly
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+T = TypeVar("T")
+
+
+def describe(encoder: AudioEncoder, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Contents of config.json: all that the network is built from, and the facts of its training."""
+    return {
+        "library_name": "audiossl",
+        "format": FORMAT,
+        "sample_rate": encoder.sample_rate,
+        "clip_s": encoder.clip_s,
+        "image_size": list(encoder.image_size),
+        "dim": encoder.dim,
+        "front_end": asdict(encoder.config.front_end),
+        "backbone": asdict(encoder.config.backbone),
+        "versions": {
+            "audiossl": audiossl.__version__,
+            "torch": str(torch.__version__),
+            "timm": timm.__version__,
+        },
+        "extra": dict(extra),
+    }
+
+
+def save(encoder: AudioEncoder, folder: Folder, card: str | None, extra: Mapping[str, Any]) -> None:
+    """Write an encoder's folder, replacing an older one of an encoder; files of other names in it stay."""
+    place = Path(os.path.abspath(folder))
+    _check_replaceable(place)
+    config = describe(encoder, extra)
+    try:
+        text = json.dumps(config, indent=2) + "\n"
+    except TypeError as error:
+        raise UserError(f"the facts for {place / CONFIG} cannot be written as JSON: {error}.") from None
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    beside = place.with_name(f".{place.name}.{os.getpid()}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        (beside / CONFIG).write_text(text, encoding="utf-8")
+        (beside / CARD).write_text(card or model_card(encoder, place.name, extra), encoding="utf-8")
+        save_file(tensors, beside / WEIGHTS, metadata={"format": "pt"})
+        _swap(beside, place)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{place} cannot be written: {error}.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_replaceable(place: Path) -> None:
+    if place.is_dir():
+        if any(place.iterdir()) and not (place / CONFIG).is_file():
+            raise UserError(f"{place} holds files but no {CONFIG} of an encoder: choose another folder.")
+    elif place.exists():
+        raise UserError(f"{place} is a file: give a folder to write the encoder to.")
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Rename `new` to `place`; an older folder steps aside, hands over files of other names, and goes."""
+    if not place.exists():
+        os.replace(new, place)
+        return
+    old = place.with_name(f".{place.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(place, old)
+    try:
+        os.replace(new, place)
+    except OSError:
+        os.replace(old, place)
+        raise
+    for path in old.iterdir():
+        if path.name not in (CONFIG, WEIGHTS, CARD):
+            os.replace(path, place / path.name)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def open_folder(folder: Folder) -> AudioEncoder:
+    """Open an encoder's folder; see `AudioEncoder.from_pretrained`."""
+    place = Path(folder)
+    if not (place / CONFIG).is_file():
+        raise UserError(_no_encoder(place))
+    config = _read_config(place / CONFIG)
+    return _assemble(config, place / CONFIG, place / WEIGHTS)
+
+
+def open_any(folder_or_name: Folder) -> AudioEncoder:
+    """Open a folder or a model of the registry; see `audiossl.load_model`."""
+    place = Path(folder_or_name)
+    if place.exists():
+        return open_folder(place)
+    registry_path = _pretrained_folder() / "registry.json"
+    registry = _read_json(registry_path) if registry_path.is_file() else {}
+    name = str(folder_or_name)
+    if name in registry:
+        entry = registry[name]
+        weights = registry_path.parent / entry["weights"]
+        return _assemble(entry["config"], registry_path, weights)
+    there = (
+        f"the installed models are {', '.join(sorted(registry))}" if registry else "no models are installed"
+    )
+    raise UserError(
+        f"there is no folder and no model {name!r}: {there}; a run keeps its encoder in RUN/encoder."
+    )
+
+
+def _pretrained_folder() -> Path:
+    import audiossl.pretrained
+
+    return Path(str(audiossl.pretrained.__file__)).parent
+
+
+def _no_encoder(place: Path) -> str:
+    if not place.exists():
+        return f"{place} does not exist: give the folder of an encoder."
+    if not place.is_dir():
+        return f"{place} is not a folder: give the folder of an encoder, with {CONFIG} and {WEIGHTS}."
+    if (place / "encoder" / CONFIG).is_file():
+        return f"{place} is the folder of a run: give its encoder, {place / 'encoder'}."
+    return f"{place} holds no {CONFIG}: it is not the folder of an encoder."
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): the file is damaged.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no settings: the file is damaged.")
+    return content
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = _read_json(path)
+    if config.get("library_name") != "audiossl":
+        raise UserError(f"{path} does not describe an audiossl encoder (library_name is missing).")
+    if config.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is of format {config.get('format')}, audiossl {audiossl.__version__} reads {FORMAT}: "
+            "install the version that wrote it."
+        )
+    return config
+
+
+def _section(kind: type[T], config: Mapping[str, Any], key: str, path: Path) -> T:
+    """Settings of one part; what is missing keeps its default, what is unknown is an error."""
+    values = config.get(key)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} has no section {key!r}: the file is damaged.")
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise UserError(f"{path} has an unknown setting {key}.{name}{hint}.")
+        default = known[name].default
+        right = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
+        if not right:
+            raise UserError(f"{path} has {key}.{name}={value!r}: expected a value like {default!r}.")
+    return kind(**values)
+
+
+def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEncoder:
+    clip_s = config.get("clip_s")
+    if not isinstance(clip_s, (int, float)):
+        raise UserError(f"{path} has clip_s={clip_s!r}: expected the length of a clip in seconds.")
+    encoder_config = EncoderConfig(
+        _section(FrontEndConfig, config, "front_end", path),
+        _section(BackboneConfig, config, "backbone", path),
+        float(clip_s),
+    )
+    tensors = _read_weights(weights)
+    if not {"normalize.mean", "normalize.std"} <= tensors.keys():
+        raise UserError(
+            f"{weights} holds no statistics of the pictures (normalize.mean): it is not an encoder's."
+        )
+    try:
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # the weights drawn here are replaced: leave the caller's draws alone
+            normalize = Normalize(tensors["normalize.mean"], tensors["normalize.std"])
+            encoder = AudioEncoder.build(encoder_config, normalize)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    _load_strictly(encoder, tensors, weights)
+    return encoder.eval()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: the folder of the encoder is incomplete.")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} is damaged or cut off ({error}): copy it again.") from None
+
+
+def _load_strictly(encoder: AudioEncoder, tensors: Mapping[str, Tensor], path: Path) -> None:
+    own = encoder.state_dict()
+    for problem, names in (
+        ("lacks", own.keys() - tensors.keys()),
+        ("has unknown", tensors.keys() - own.keys()),
+    ):
+        if names:
+            raise UserError(
+                f"{path} {problem} {len(names)} of {len(own)} weights, such as {min(names)}: "
+                f"it belongs to another network than {CONFIG} says."
+            )
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise UserError(
+                f"{path} has {name} of shape {tuple(tensor.shape)}, the network of {CONFIG} needs "
+                f"{tuple(own[name].shape)}."
+            )
+    encoder.load_state_dict(dict(tensors))

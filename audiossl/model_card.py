@@ -1,0 +1,55 @@
+"""The model card README.md of an encoder in Hugging Face's manner: front matter, use, facts of training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audiossl.encoder import AudioEncoder
+
+
+def model_card(encoder: AudioEncoder, name: str, extra: Mapping[str, Any]) -> str:
+    """Model card of an encoder called `name`; `extra` holds the facts of its training."""
+    front_end, backbone = encoder.config.front_end, encoder.config.backbone
+    parameters = sum(p.numel() for p in encoder.backbone.parameters())
+    hop_ms = front_end.hop_length / encoder.sample_rate * 1e3
+    facts = {
+        "Input": f"mono wave at {encoder.sample_rate} Hz; trained on clips of {encoder.clip_s:g} s",
+        "Picture": f"{front_end.name}, {encoder.image_size[0]} bins x {encoder.image_size[1]} frames, "
+        f"{front_end.f_min:g} to {front_end.f_max:g} Hz, hop {hop_ms:.2f} ms",
+        "Backbone": f"{backbone.name}, {parameters / 1e6:.2f} M parameters, pooling {backbone.pool}",
+        "Embedding": f"{encoder.dim} numbers a clip; regions of {encoder.backbone.dim}",
+        **{str(key): _one_line(value) for key, value in extra.items()},
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    return f"""---
+library_name: audiossl
+pipeline_tag: feature-extraction
+tags:
+- audio
+- self-supervised-learning
+- {backbone.name.removeprefix("timm/")}
+---
+
+# {name}
+
+An audio encoder trained without labels by [audiossl](https://pypi.org/project/audiossl-toolkit/).
+
+```python
+import audiossl
+
+encoder = audiossl.load_model("{name}")  # this folder
+features = encoder(wave)  # wave (B, S) at {encoder.sample_rate} Hz -> (B, {encoder.dim})
+```
+
+| | |
+|---|---|
+{rows}
+"""
+
+
+def _one_line(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("\n", " ").replace("|", "\\|")

@@ -1,0 +1,127 @@
+"""The Fourier front end: equal to librosa, the same in both backends, and unshaken by odd input."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+from audiossl.transforms import FrontEndConfig, build_front_end
+from audiossl.transforms.stft import hann
+
+from audiossl.errors import UserError
+
+BOTH = pytest.mark.parametrize("backend", ["fft", "nnaudio"])
+
+
+def stft_config(**changes) -> FrontEndConfig:
+    plain = {"name": "stft", "f_min": 0.0, "f_max": 8000.0, "compress": "none"}
+    return FrontEndConfig(**{**plain, **changes})
+
+
+def chirp_tone_noise(n_samples: int) -> np.ndarray:
+    t = np.arange(n_samples) / 16000
+    rng = np.random.default_rng(0)
+    chirp = np.sin(2 * np.pi * (100 + 3000 * t) * t)
+    return (0.3 * chirp + 0.1 * np.sin(2 * np.pi * 440 * t) + 0.05 * rng.standard_normal(n_samples)).astype(
+        "f4"
+    )
+
+
+def relative(x: torch.Tensor | np.ndarray, reference: np.ndarray) -> float:
+    return float(np.linalg.norm(np.asarray(x) - reference) / np.linalg.norm(reference))
+
+
+@BOTH
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize(("win_length", "n_samples"), [(1024, 16000), (400, 12345)])
+def test_power_equals_librosa(backend, pad_mode, win_length, n_samples):
+    wave = chirp_tone_noise(n_samples)
+    config = stft_config(backend=backend, pad_mode=pad_mode, win_length=win_length)
+    image = build_front_end(config)(torch.from_numpy(wave)[None])
+    spectrum = librosa.stft(
+        wave.astype("f8"),
+        n_fft=1024,
+        hop_length=167,
+        win_length=win_length,
+        pad_mode=pad_mode,
+        dtype=np.complex128,
+    )
+    assert image.shape == (1, 1, 513, 1 + n_samples // 167)
+    # The kernels of the convolution are rounded to float32: its error is larger.
+    assert relative(image[0, 0], np.abs(spectrum) ** 2) < (1e-6 if backend == "fft" else 3e-6)
+
+
+def test_quiet_parts_are_exact_too():
+    # A tone over noise at -80 dB: single precision must not drown the noise.
+    wave = chirp_tone_noise(16000) * 1e-4
+    wave += np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype("f4")
+    image = build_front_end(stft_config())(torch.from_numpy(wave)[None])[0, 0].numpy()
+    exact = np.abs(librosa.stft(wave.astype("f8"), n_fft=1024, hop_length=167, pad_mode="constant")) ** 2
+    quiet = exact < exact.max() * 1e-8
+    assert quiet.mean() > 0.3
+    heard = exact > exact.max() * 1e-10  # 100 dB below the tone
+    assert np.abs(10 * np.log10(image[heard] / exact[heard])).max() < 0.2
+
+
+def test_bins_between_f_min_and_f_max():
+    front_end = build_front_end(FrontEndConfig(name="stft", f_min=60.0, f_max=7800.0))
+    assert front_end.frequencies.tolist() == [k * 15.625 for k in range(4, 500)]
+    assert front_end(torch.randn(1, 1600)).shape == (1, 1, 496, front_end.n_frames(1600))
+
+
+def test_magnitude_is_the_root_of_power():
+    wave = torch.from_numpy(chirp_tone_noise(4000))[None]
+    power = build_front_end(stft_config())(wave)
+    magnitude = build_front_end(stft_config(power=1.0))(wave)
+    assert relative(magnitude, power.sqrt().numpy()) < 1e-6
+
+
+@BOTH
+def test_trainable_kernels_receive_gradients(backend):
+    if backend == "fft":
+        with pytest.raises(UserError, match="backend=nnaudio"):
+            build_front_end(stft_config(trainable=True))
+        return
+    front_end = build_front_end(
+        stft_config(backend="nnaudio", trainable=True, compress="log", n_fft=256, win_length=256)
+    )
+    front_end(torch.randn(2, 2000)).sum().backward()
+    parameters = dict(front_end.named_parameters())
+    assert sorted(parameters) == ["spectrum.stft.wcos", "spectrum.stft.wsin"]
+    assert all(p.grad.abs().sum() > 0 and p.grad.isfinite().all() for p in parameters.values())
+    assert sorted(front_end.state_dict()) == sorted(parameters)
+
+
+def test_fixed_kernels_stay_out_of_files_and_stdout(capsys):
+    for backend in ("fft", "nnaudio"):
+        front_end = build_front_end(stft_config(backend=backend))
+        assert not front_end.state_dict()
+        assert not list(front_end.parameters())
+    assert capsys.readouterr().out == ""
+
+
+def test_window_is_the_periodic_hann_in_the_middle():
+    n = np.arange(400)
+    np.testing.assert_allclose(hann(400, 1024)[312:712], 0.5 - 0.5 * np.cos(2 * np.pi * n / 400), atol=1e-7)
+    assert hann(400, 1024)[:312].sum() == hann(400, 1024)[712:].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"f_max": 8001.0}, "f_max=8001 Hz lies above 8000 Hz"),
+        ({"f_min": 9000.0}, "f_min=9000"),
+        ({"f_min": 1.0, "f_max": 2.0}, "no Fourier bin"),
+        ({"n_fft": 1023, "win_length": 512}, "n_fft=1023 must be even"),
+        ({"win_length": 2048}, "win_length=2048"),
+        ({"hop_length": 0}, "hop_length=0"),
+        ({"backend": "fftw"}, "backend='fftw'"),
+        ({"pad_mode": "wrap"}, "pad_mode='wrap'"),
+        ({"power": 3.0}, "power=3"),
+        ({"name": "cqt2"}, "'cqt2'"),
+    ],
+)
+def test_impossible_settings_name_the_setting(changes, words):
+    with pytest.raises(UserError, match=words):
+        build_front_end(stft_config(**changes))
