@@ -2,8 +2,9 @@
 PY := .venv/bin/python
 # A stamp says that .venv holds the locked set as these files describe it.
 LOCK := setup.cfg pyproject.toml constraints.txt .ci/venv.sh
-# ... and is not believed when the folder was moved since, or an installation was killed.
-STALE := $(shell [ "$$(cat .venv/.checkout 2>/dev/null)" = "$$(pwd -P)" ] && [ ! -e .venv/.unfinished ] || echo stale)
+# ... and is not believed when the folder was moved since, an installation was killed, or Python itself is gone.
+STALE := $(shell [ "$$(cat .venv/.checkout 2>/dev/null)" = "$$(pwd -P)" ] && [ ! -e .venv/.unfinished ] && \
+           [ -x .venv/bin/python ] || echo stale)
 export PYTHON
 
 .DEFAULT_GOAL := help

@@ -48,17 +48,19 @@ install() {
     fail "the installation failed (see above; everything is in $log): once mended, the same command goes on from here."
 }
 
-if ! whole; then
+if whole; then
+    echo "Bringing .venv up to date with setup.cfg and constraints.txt, extras '$extras' (what pip says: $log)"
+else
     python=$(find_python)
     [ ! -e .venv ] || echo "The environment .venv is incomplete or was made in another folder: making it anew."
     rm -rf .venv
     mkdir .venv
     touch "$unfinished"
     "$python" -m venv .venv || fail "'$python -m venv .venv' failed: see above."
+    echo "Installing torch, timm and the rest of the locked set, with the extras '$extras', into .venv: once, some minutes,"
+    echo "  about 6 GB of disk on Linux, where torch brings its GPU libraries (what pip says: $log)"
 fi
 pwd -P >"$home"
-echo "Installing torch, timm and the rest of the locked set with the extras '$extras' into .venv:"
-echo "  once; about 3 minutes and 6 GB of disk on Linux, where torch brings its GPU libraries (what pip says: $log)"
 start=$SECONDS
 touch "$unfinished"
 : >"$log"
