@@ -41,7 +41,7 @@ lock: .venv/.ready-dev  ## resolve constraints.txt anew
 
 clean:  ## remove what the targets made: .venv, build products and caches (runs/ stays)
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find audiossl transforms recipes pretrained tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find audiossl transforms recipes pretrained tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-demo: $(LOCK) $(STALE)
 	@bash .ci/venv.sh speech $@
