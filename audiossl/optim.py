@@ -14,21 +14,19 @@ from audiossl.schedules import cosine, warmup_cosine
 
 @dataclass
 class OptimConfig:
-    """The optimiser and its schedules; the defaults are DINO's and EsViT's, the rate being per 256 clips.
-
-    lr: peak rate at 256 clips per optimiser step over all processes; the rate in use grows in proportion to the batch.
-    lr_end: rate at the last step.
-    warmup_epochs: linear rise at the begin; cut to the run where it is longer.
-    weight_decay, weight_decay_end: half a cosine from one to the other; biases and gains are not decayed.
-    clip_grad: largest L2 norm of all gradients together; 0 switches clipping off.
-    """
+    """The optimiser and its schedules; the defaults are DINO's and EsViT's."""
 
     name: Literal["adamw", "sgd"] = "adamw"
+    # Peak rate for 256 clips per optimiser step over all processes; the rate in use grows with the batch.
     lr: float = 5e-4
+    # Rate at the last step.
     lr_end: float = 1e-6
+    # Linear rise at the begin; cut to the run where it is longer.
     warmup_epochs: float = 10.0
+    # Half a cosine from the first value to the second; biases and gains are not decayed.
     weight_decay: float = 0.04
     weight_decay_end: float = 0.4
+    # Largest L2 norm of all gradients together; 0 for no clipping.
     clip_grad: float = 3.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compress import Compress
-    from .config import FrontEndConfig
+    from .config import FrontEndConfig, MultiCropConfig
     from .front_end import FrontEnd, as_float, build_front_end
     from .mel import Mel
     from .normalize import Normalize
     from .stft import Stft
+    from .views import MultiCrop, Views
 
 # Name -> its module. Lazy, so that a command line reads FrontEndConfig without importing torch (seconds).
 _HOMES = {
@@ -19,8 +20,11 @@ _HOMES = {
     "FrontEnd": "front_end",
     "FrontEndConfig": "config",
     "Mel": "mel",
+    "MultiCrop": "views",
+    "MultiCropConfig": "config",
     "Normalize": "normalize",
     "Stft": "stft",
+    "Views": "views",
     "as_float": "front_end",
     "build_front_end": "front_end",
 }
@@ -29,8 +33,11 @@ __all__ = [
     "FrontEnd",
     "FrontEndConfig",
     "Mel",
+    "MultiCrop",
+    "MultiCropConfig",
     "Normalize",
     "Stft",
+    "Views",
     "as_float",
     "build_front_end",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,6 +104,11 @@ class CachedClips(Dataset):
     def clip_s(self) -> float:
         """Length of every clip in seconds."""
         return self.waves.shape[1] / self.sample_rate
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All clips in their order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.__getitems__(range(start, min(start + size, len(self))))
 
     def split(self, name: str) -> CachedClips:
         """The clips of "training", "validation" or "testing"; it may be empty."""

@@ -26,34 +26,33 @@ from audiossl.transforms.views import Views
 
 @dataclass
 class EsViTConfig:
-    """EsViT's settings; the defaults are the paper's for ImageNet, and the presets' are for sets of clips.
+    """EsViT's settings; the defaults are the paper's for ImageNet, the presets' are for sets of clips."""
 
-    n_prototypes: K, for views and for regions alike.
-    hidden_dim, bottleneck_dim, head_batch_norm, norm_last_layer: see `audiossl.heads.DinoHead`.
-    region_weight: weight of the region loss, that of the view loss being one minus it; 0 leaves it out.
-    student_temperature: of the student's softmax.
-    teacher_temperature, teacher_temperature_end, teacher_temperature_epochs: linear warm-up of the teacher's.
-    momentum, momentum_end: of the teacher, half a cosine over the run.
-    centring: "centre" (DINO's running mean) or "sinkhorn" (Sinkhorn-Knopp over the batch, as SwAV and DINOv2).
-    koleo: weight of the KoLeo term on the student's global features (DINOv2: 0.1).
-    freeze_last_layer_epochs: the prototypes stand still for so long.
-    """
-
+    # K, for views and for regions alike.
     n_prototypes: int = 65536
+    # Widths of the heads' hidden layers and of the vector that is compared with the prototypes.
     hidden_dim: int = 2048
     bottleneck_dim: int = 256
+    # Batch norm in the heads: on small data learning begins much earlier with it.
     head_batch_norm: bool = False
+    # Prototypes keep length one; otherwise their lengths are learned.
     norm_last_layer: bool = False
+    # Weight of the region loss, that of the view loss being one minus it; 0 leaves it out.
     region_weight: float = 0.5
     student_temperature: float = 0.1
+    # The teacher's temperature rises in a straight line from the first value to the second, over so many epochs.
     teacher_temperature: float = 0.04
     teacher_temperature_end: float = 0.07
     teacher_temperature_epochs: float = 30.0
+    # The teacher's momentum goes over half a cosine from the first value to the second, over the run.
     momentum: float = 0.996
     momentum_end: float = 1.0
+    # centre: DINO's running mean; sinkhorn: Sinkhorn-Knopp over the batch, as in SwAV and DINOv2.
     centring: Literal["centre", "sinkhorn"] = "centre"
     centre_momentum: float = 0.9
+    # Weight of KoLeo, which spreads the student's global features (DINOv2: 0.1).
     koleo: float = 0.0
+    # The prototypes stand still for so many epochs.
     freeze_last_layer_epochs: float = 1.0
 
     def __post_init__(self) -> None:
