@@ -1,0 +1,265 @@
+"""The encoder: same numbers after saving, from any place and in any batch; damaged folders are refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from audiossl.transforms import FrontEndConfig, Normalize
+from safetensors.torch import load_file, save_file
+
+import audiossl
+from audiossl.backbones import BackboneConfig
+from audiossl.encoder import AudioEncoder, EncoderConfig
+from audiossl.errors import UserError
+
+WAVES = 0.1 * torch.randn(64, 4000, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str = "resnet10", **changes) -> AudioEncoder:
+    torch.manual_seed(0)
+    config = EncoderConfig(FrontEndConfig(**changes), BackboneConfig(name), clip_s=0.25)
+    return AudioEncoder.build(config, Normalize(-9.0, 4.0)).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    build().save_pretrained(tmp_path / "encoder", extra={"method": "esvit", "epochs": 3})
+    return tmp_path / "encoder"
+
+
+def edit(folder: Path, **changes) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, **changes}))
+
+
+def test_shapes_and_facts():
+    encoder = build("swin_micro")
+    assert (encoder.sample_rate, encoder.clip_s, encoder.n_samples, encoder.dim) == (16000, 0.25, 4000, 256)
+    assert encoder.image_size == (64, 24)
+    with torch.no_grad():
+        for n_samples in (1, 3999, 4000, 20000):
+            assert encoder(torch.zeros(1, n_samples)).shape == (1, 256)
+
+
+@pytest.mark.parametrize("name", ["resnet10", "swin_micro", "vit_tiny"])
+def test_one_clip_equals_sixty_four(name):
+    encoder = build(name)
+    with torch.no_grad():
+        together = encoder(WAVES)
+        alone = torch.cat([encoder(wave[None]) for wave in WAVES[:8]])
+    assert (together[:8] - alone).abs().max() < 1e-5
+
+
+def test_int16_and_floats_and_silence():
+    encoder = build()
+    whole = (WAVES[:4] * 32768).round().to(torch.int16)
+    with torch.no_grad():
+        assert torch.equal(encoder(whole), encoder(whole.float() / 32768))
+        assert encoder(torch.zeros(2, 4000, dtype=torch.int16)).isfinite().all()
+    for wrong in (torch.zeros(4000), torch.zeros(1, 4000, dtype=torch.int32), torch.zeros(1, 0)):
+        with pytest.raises(UserError, match="wave"):
+            encoder(wrong)
+
+
+def test_features_are_float32_under_autocast():
+    encoder = build()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert encoder(WAVES[:2]).dtype == torch.float32
+        assert encoder.patches(WAVES[:2]).patches.dtype == torch.float32
+
+
+def test_patches_know_where_they_are():
+    encoder = build("swin_micro")
+    patches = encoder.patches(torch.zeros(1, 16000))
+    assert patches.grid == (4, 6)
+    assert patches.patches.shape == (1, 24, 256)
+    # Cells of 16 frames: the first holds frames 0 to 15, whose middle is at 7.5 hops.
+    expected = [(16 * i + 7.5) * 167 / 16000 for i in range(6)]
+    assert patches.centres_s.tolist() == pytest.approx(expected, abs=1e-5)
+    hz = encoder.front_end.frequencies
+    assert patches.centres_hz.tolist() == pytest.approx(
+        [float(hz[16 * i + 7 : 16 * i + 9].mean()) for i in range(4)]
+    )
+    short = encoder.patches(torch.zeros(1, 100))
+    assert short.centres_s.tolist() == [0.0]
+
+
+def test_saved_and_opened_in_another_process_bit_for_bit(folder, tmp_path):
+    encoder = build()
+    torch.save(WAVES[:4], tmp_path / "waves.pt")
+    code = (
+        "import torch, audiossl; torch.set_num_threads(1);"
+        f"encoder = audiossl.load_model({str(folder)!r}); waves = torch.load({str(tmp_path / 'waves.pt')!r});"
+        "assert not encoder.training;"
+        f"torch.save(encoder(waves).detach(), {str(tmp_path / 'features.pt')!r})"
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=elsewhere, check=True)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        assert torch.equal(torch.load(tmp_path / "features.pt"), encoder(WAVES[:4]))
+    torch.set_num_threads(threads)
+
+
+def test_folder_in_the_hugging_face_manner(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["extra"] == {"method": "esvit", "epochs": 3}
+    assert config["backbone"]["name"] == "resnet10"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: audiossl\n")
+    assert "| epochs | 3 |" in card
+
+
+def test_opening_leaves_the_callers_draws_alone(folder):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    audiossl.load_model(folder)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_overwriting_replaces_the_model_and_keeps_other_files(folder):
+    (folder / "notes.txt").write_text("mine")
+    build("swin_micro").save_pretrained(folder, card="# My card")
+    assert audiossl.load_model(folder).dim == 256
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "README.md").read_text() == "# My card"
+    assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+def test_failed_writing_leaves_the_old_folder(folder, monkeypatch):
+    from audiossl import encoder_files
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full_disk(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(encoder_files, "save_file", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        build("swin_micro").save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir()] == ["encoder"]
+
+
+def test_other_peoples_folders_are_not_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="holds files"):
+        build().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        build().save_pretrained(tmp_path / "thesis.txt")
+    with pytest.raises(UserError, match="JSON"):
+        build().save_pretrained(tmp_path / "encoder", extra={"tensor": torch.zeros(1)})
+
+
+def rename_a_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["head.weight"] = tensors.pop("backbone.net.conv1.0.weight")
+    save_file(tensors, folder / "model.safetensors")
+
+
+def add_a_weight(folder: Path) -> None:
+    save_file(
+        {**load_file(folder / "model.safetensors"), "head": torch.zeros(1)}, folder / "model.safetensors"
+    )
+
+
+def cut_weights(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def set_part(part: str, **changes):
+    def change(folder: Path) -> None:
+        edit(folder, **{part: {**json.loads((folder / "config.json").read_text())[part], **changes}})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda f: (f / "config.json").unlink(), "holds no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json holds no settings"),
+        (
+            lambda f: (f / "config.json").write_text('{"model_type": "bert"}'),
+            "does not describe an audiossl encoder",
+        ),
+        (lambda f: edit(f, format=99), "format 99"),
+        (lambda f: edit(f, backbone=None), "no section 'backbone'"),
+        (lambda f: edit(f, clip_s="long"), "clip_s='long'"),
+        (set_part("front_end", n_mel=32), "front_end.n_mel .did you mean n_mels"),
+        (set_part("front_end", n_mels="many"), "front_end.n_mels='many'"),
+        (set_part("front_end", f_max=9000.0), "config.json: f_max=9000"),
+        (set_part("backbone", name="resnet18"), "model.safetensors lacks"),
+        (set_part("backbone", in_channels=2), "of shape"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (cut_weights, "model.safetensors is damaged or cut off"),
+        (rename_a_weight, "lacks 1 of .* backbone.net.conv1.0.weight"),
+        (add_a_weight, "unknown 1 of .* such as head"),
+    ],
+)
+def test_damaged_folders_are_refused_in_one_sentence(folder, damage, words):
+    damage(folder)
+    with pytest.raises(UserError, match=words) as caught:
+        audiossl.load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_places(folder, tmp_path):
+    with pytest.raises(UserError, match="folder of a run: give its encoder"):
+        audiossl.load_model(tmp_path)
+    with pytest.raises(UserError, match="is not a folder"):
+        audiossl.load_model(folder / "config.json")
+    with pytest.raises(UserError, match="no folder and no model 'nothing'"):
+        audiossl.load_model("nothing")
+    with pytest.raises(UserError, match="does not exist"):
+        AudioEncoder.from_pretrained(tmp_path / "nowhere")
+
+
+def test_model_of_the_registry(folder, tmp_path, monkeypatch):
+    from audiossl import encoder_files
+
+    shelf = tmp_path / "pretrained"
+    (shelf / "weights").mkdir(parents=True)
+    (shelf / "weights/tiny.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (shelf / "registry.json").write_text(
+        json.dumps({"tiny": {"config": config, "weights": "weights/tiny.safetensors"}})
+    )
+    monkeypatch.setattr(encoder_files, "_pretrained_folder", lambda: shelf)
+    with torch.no_grad():
+        assert torch.equal(audiossl.load_model("tiny")(WAVES[:2]), audiossl.load_model(folder)(WAVES[:2]))
+    with pytest.raises(UserError, match="installed models are tiny"):
+        audiossl.load_model("tinny")
+
+
+def test_randomised_repeats_by_seed_and_keeps_statistics():
+    encoder = build()
+    one, again, other = encoder.randomised(1), encoder.randomised(1), encoder.randomised(2)
+    with torch.no_grad():
+        assert torch.equal(one(WAVES[:2]), again(WAVES[:2]))
+        assert not torch.equal(one(WAVES[:2]), other(WAVES[:2]))
+    assert torch.equal(one.normalize.mean, encoder.normalize.mean)
+    assert not one.training
+
+
+def test_per_bin_statistics_and_trained_kernels_are_saved(tmp_path):
+    config = EncoderConfig(
+        FrontEndConfig(backend="nnaudio", trainable=True), BackboneConfig("resnet10"), clip_s=0.25
+    )
+    encoder = AudioEncoder.build(config, Normalize(torch.linspace(-10, -5, 64), torch.ones(64))).eval()
+    with torch.no_grad():
+        encoder.front_end.filters += 0.01
+        encoder.save_pretrained(tmp_path / "e")
+        assert torch.equal(audiossl.load_model(tmp_path / "e")(WAVES[:2]), encoder(WAVES[:2]))
