@@ -51,7 +51,7 @@ class DataConfig:
     hub_split: str | None = None
     # Read a hub data set as a stream, straight into the clip cache, without storing its files.
     streaming: bool = False
-    # At most so many clips: a draw by hash of the ids, of a hub data set the first ones.
+    # At most so many clips: a draw by hash of the ids, of a hub data set the first ones of every split.
     limit: int | None = None
 
     def __post_init__(self) -> None:
