@@ -1,0 +1,188 @@
+"""The EsViT recipe as its users run it: to the end, in two processes, killed and resumed, and given wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import audiossl
+from audiossl.recipes.esvit_speechcommands import Config, run
+
+RATE = 8000
+RECIPE = Path(__file__).parents[2] / "recipes" / "esvit_speechcommands.py"
+# Pictures of 32 x 32 and narrow heads: seconds on one core.
+SMALL = (
+    "--data.sample_rate 8000 --data.clip_s 0.5 --front_end.sample_rate 8000 --front_end.n_fft 256 "
+    "--front_end.win_length 256 --front_end.hop_length 129 --front_end.n_mels 32 --front_end.f_max 3800 "
+    "--views.global_s 0.5 --views.local_s 0.25 --views.n_locals 1 --method.n_prototypes 32 --method.hidden_dim 32 "
+    "--method.bottleneck_dim 16 --method.region_weight 0.2 --run.batch_size 16 --run.epochs 2 --probe.quick --probe.random_seeds 0"
+).split()
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Three "words" by six "speakers" in the layout of Speech Commands: low, high and rising tones in noise."""
+    root = tmp_path_factory.mktemp("tones")
+    random = np.random.default_rng(0)
+    t = np.arange(RATE // 2) / RATE
+    for word, (begin, end) in {"low": (300, 300), "high": (2000, 2000), "rise": (400, 1600)}.items():
+        (root / word).mkdir()
+        for speaker in range(6):
+            for take in range(5):
+                pitch = np.cumsum(np.linspace(begin, end, len(t)) * (1 + 0.05 * speaker)) / RATE
+                wave = 0.3 * np.sin(2 * np.pi * pitch) + 0.05 * random.standard_normal(len(t))
+                soundfile.write(root / word / f"{speaker:08x}_nohash_{take}.wav", wave, RATE)
+    for name, speaker in (("validation", 4), ("testing", 5)):
+        lines = [f"{word}/{speaker:08x}_nohash_{take}.wav" for word in ("low", "high", "rise") for take in range(5)]
+        (root / f"{name}_list.txt").write_text("\n".join(lines))
+    return root
+
+
+def command(tones, out, *flags):
+    return ["--data.root", str(tones), "--run.out", str(out), *SMALL, *flags]
+
+
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["esvit_speechcommands.py", *map(str, arguments)])
+    run()
+
+
+def weights(out):
+    return (Path(out) / "encoder" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tones, tmp_path_factory):
+    """A run that nobody disturbed, in fp32, in a process of its own."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    subprocess.run([sys.executable, RECIPE, *command(tones, out, "--run.precision", "fp32")], check=True, timeout=300)
+    return out
+
+
+def test_a_run_leaves_all_that_is_promised(finished):
+    names = {path.name for path in finished.iterdir()}
+    expected = {"config.yaml", "metrics.jsonl", "environment.txt", "checkpoints", "encoder", "report.html"}
+    assert expected <= names
+    scores = json.loads((finished / "scores.json").read_text())
+    rows = [row["name"] for row in scores["rows"]]
+    assert rows[0] == "encoder"
+    assert {"same network, random weights", "log-mel mean + std", "chance"} <= set(rows)
+    assert scores["about"]["speakers"] == 6
+    encoder = audiossl.load_model(finished / "encoder")
+    assert encoder.sample_rate == RATE
+    epochs = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in epochs if row["kind"] == "epoch"][-1]
+    for name in ("loss", "loss_over_ln_k", "teacher_entropy", "kl", "feature_std", "rankme", "knn", "lr"):
+        assert np.isfinite(last[name]), name
+    page = (finished / "report.html").read_text()
+    assert "log-mel" in page
+    assert "view 1" in page
+
+
+def test_the_encoder_of_a_run_embeds_new_audio(finished, tones):
+    result = audiossl.featurize(tones / "low", model=finished / "encoder")
+    assert result.embeddings.shape == (30, 512)
+    assert np.isfinite(result.embeddings).all()
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, "the run did not get there"
+        time.sleep(0.02)
+
+
+def test_a_run_killed_in_mid_epoch_ends_with_the_same_bytes(tones, finished, tmp_path):
+    out = tmp_path / "killed"
+    flags = command(tones, out, "--run.precision", "fp32", "--run.checkpoint_minutes", "0.00001")
+    process = subprocess.Popen([sys.executable, RECIPE, *flags])
+    try:
+        # Three steps an epoch: killed behind the first step of the second epoch, or a little later.
+        wait_for(lambda: any(out.glob("checkpoints/epoch-0001_batch-*")), process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (out / "encoder").exists()
+    subprocess.run([sys.executable, RECIPE, *flags, "--run.resume"], check=True, timeout=300)
+    assert weights(out) == weights(finished)
+
+
+def test_resuming_a_finished_run_changes_nothing(tones, finished):
+    before = weights(finished)
+    flags = command(tones, finished, "--run.precision", "fp32", "--run.resume")
+    subprocess.run([sys.executable, RECIPE, *flags], check=True, timeout=300)
+    assert weights(finished) == before
+
+
+@pytest.mark.distributed
+def test_two_processes_by_accelerate_launch(tones, tmp_path):
+    out = tmp_path / "two"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    flags = command(tones, out, "--run.batch_size", "8", "--run.accumulate", "2", "--run.epochs", "1")
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    subprocess.run([*launch, RECIPE, *flags], check=True, timeout=400, env=environment)
+    assert "processes: 2" in (out / "environment.txt").read_text().replace("processes  ", "processes: ")
+    assert (out / "report.html").exists()
+    assert audiossl.load_model(out / "encoder")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_folder_without_labels_trains_and_leaves_the_table_out(tones, tmp_path, monkeypatch, precision):
+    root = tmp_path / "sounds"
+    root.mkdir()
+    for path in tones.glob("*/*.wav"):
+        (root / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
+    out = tmp_path / "run"
+    call(
+        monkeypatch, *command(root, out, "--data.name", "folder", "--run.epochs", 1, "--run.precision", precision)
+    )
+    assert not (out / "scores.json").exists()
+    assert (out / "report.html").exists()
+    assert audiossl.featurize(root, model=out / "encoder").embeddings.shape == (90, 512)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--run.batchsize", "3"], "--run.batch_size"),
+        (["--run.batch_size", "1000"], "--run.batch_size is 1000, but"),
+        (["--method.n_prototypes", "many"], "n_prototypes"),
+        (["--views.local_s", "9"], "--views.local_s 9"),
+        (["--backbone.name", "resnet11"], "resnet10"),
+        (["--data.root", "/no/such/folder"], "/no/such/folder"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence_and_leaves_nothing(tones, tmp_path, monkeypatch, capsys, flags, message):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, *command(tones, tmp_path / "run", *flags))
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "Traceback" not in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_empty_folder_is_said_so(tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *command(tmp_path / "empty", tmp_path / "run"))
+    assert "empty" in capsys.readouterr().err
+
+
+def test_help_shows_every_section_without_training(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "--help")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for flag in ("--data.root", "--views.n_locals", "--method.n_prototypes", "--optim.lr", "--run.resume", "small"):
+        assert flag in text
+    assert Config().run.out in text
