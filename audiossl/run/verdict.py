@@ -79,10 +79,7 @@ def by_epoch(history: Sequence[Row]) -> list[dict[str, float]]:
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     group.setdefault(key, []).append(float(value))
     return [
-        {
-            key: max(values) if key == "step" else sum(values) / len(values)
-            for key, values in groups[e].items()
-        }
+        {key: max(values) if key == "step" else sum(values) / len(values) for key, values in groups[e].items()}
         for e in sorted(groups)
     ]
 
@@ -93,8 +90,8 @@ def _steps(epochs: list[dict[str, float]]) -> float:
 
 
 def _recent(epochs: list[dict[str, float]], key: str, n: int) -> list[float]:
-    """The last n epochs' values of a key, or nothing when there are fewer or one of them lacks it."""
-    values = [row[key] for row in epochs[-n:] if key in row]
+    """The last n values of a key, which monitors may give every few epochs; nothing when there are fewer."""
+    values = [row[key] for row in epochs if key in row][-n:]
     return values if len(values) == n else []
 
 
