@@ -21,9 +21,7 @@ MAY_CHANGE = frozenset(
 class RunConfig:
     """Folder, length, precision, checkpoints and logs of a run."""
 
-    out: str = (
-        "runs/audiossl"  # folder of the run; a run that is there is resumed or refused, not overwritten
-    )
+    out: str = "runs/audiossl"  # folder of the run; one that is in use is resumed or refused
     seed: int = 0  # seeds weights, the order of the clips, and views
     epochs: int = 100  # passes over the training clips
     batch_size: int = 64  # clips per process and micro-batch

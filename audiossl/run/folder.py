@@ -13,7 +13,7 @@ from audiossl.run import environment
 
 
 def claim(out: Path, resume: bool) -> None:
-    """Make the folder; raises `UserError` when it cannot be written, or holds something and is not resumed."""
+    """Make the folder; raises `UserError` when it cannot be written, or is in use and not resumed."""
     probe = out / f".writable-{os.getpid()}"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -159,7 +159,7 @@ class Session:
 
     @contextlib.contextmanager
     def _one_voice(self, rank_0_only: bool = False) -> Iterator[None]:
-        """Let rank 0 alone say a `UserError` that all ranks meet; with `rank_0_only`, that only it can meet."""
+        """Let rank 0 alone say a `UserError` that all ranks meet, or that only it can (`rank_0_only`)."""
         problem = [""]
         try:
             yield
@@ -312,13 +312,13 @@ class Session:
         with self._one_voice():
             if length == 0:
                 raise UserError(
-                    f"--run.batch_size {self.run.batch_size} in {self.processes} process(es) is more than there "
-                    "are training clips, so that no batch is full; lower it."
+                    f"--run.batch_size {self.run.batch_size} in {self.processes} process(es) is more than "
+                    "there are training clips, so that no batch is full; lower it."
                 )
             if self._place.batches_per_epoch not in (0, length):
                 raise UserError(
-                    f"--run.resume: an epoch had {self._place.batches_per_epoch} batches at the checkpoint and "
-                    f"has {length} now; resume with the same training clips."
+                    f"--run.resume: an epoch had {self._place.batches_per_epoch} batches at the checkpoint "
+                    f"and has {length} now; resume with the same training clips."
                 )
         return length
 
@@ -441,8 +441,8 @@ class Session:
         lower = "--run.precision fp32 or " if self.precision != "fp32" else ""
         with self._one_voice():
             raise UserError(
-                f"the loss or a weight is not finite since optimiser step {step}: try {lower}a lower learning "
-                f"rate; {kept}."
+                f"the loss or a weight is not finite since optimiser step {step}: try {lower}a lower "
+                f"learning rate; {kept}."
             )
 
     def monitor_due(self, epoch: int) -> bool:
