@@ -65,7 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     A mistake of the user's is one line on stderr and `SystemExit` with code 2.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("audiossl: stopped.", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     if arguments[:1] == ["probe"]:  # its flags are those of the recipes, and parsed like them
         from audiossl.cli_probe import probe
 
@@ -77,11 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given, unknown = parser.parse_known_args(arguments)
     if unknown:
         given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
-        return given.run(given)
-    except KeyboardInterrupt:
-        print("audiossl: stopped.", file=sys.stderr)
-        return 130
+    return given.run(given)
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -124,24 +127,16 @@ def _parser() -> Parser:
 
 
 def _featurize_flags(parser: Parser) -> None:
-    parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help='a file, a folder, or a pattern in quotes "*.wav"'
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of an encoder (RUN/encoder), or the name of a model"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="ends in .npz, .csv or .parquet"
-    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help='a file, a folder, or a pattern in quotes "*.wav"')
+    parser.add_argument("--model", required=True, help="folder of an encoder (RUN/encoder), or the name of a model")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .npz, .csv or .parquet")
     parser.add_argument(
         "--level", choices=["file", "window"], default="file", help="one row a file (default) or a window"
     )
     parser.add_argument(
         "--window-s", type=float, metavar="S", help="length of a window; default: as the model was trained"
     )
-    parser.add_argument(
-        "--hop-s", type=float, metavar="S", help="distance of the windows; default: side by side"
-    )
+    parser.add_argument("--hop-s", type=float, metavar="S", help="distance of the windows; default: side by side")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="windows at a time; default: %(default)s"
     )
@@ -207,9 +202,7 @@ def download(given: argparse.Namespace) -> int:
         raise UserError(f"--root {root} exists and is not Speech Commands: choose a new folder.")
     there = looks_like(root)
     fetch(SPEECH_COMMANDS[given.version], root, progress=not given.quiet)
-    print(
-        f"{root} {'already holds' if there else 'now holds'} Speech Commands: use it with --data.root {root}"
-    )
+    print(f"{root} {'already holds' if there else 'now holds'} Speech Commands: use it with --data.root {root}")
     return 0
 
 
@@ -221,9 +214,7 @@ def models(given: argparse.Namespace) -> int:
     found = json.loads(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
     for name, entry in sorted(found.items()):
         config = entry["config"]
-        print(
-            f"{name}  {config['dim']} numbers a clip of {config['clip_s']:g} s at {config['sample_rate']} Hz"
-        )
+        print(f"{name}  {config['dim']} numbers a clip of {config['clip_s']:g} s at {config['sample_rate']} Hz")
     if not found:
         print("No models are installed by name. An encoder of your own is the folder encoder/ of a run.")
     return 0

@@ -40,9 +40,7 @@ def probe(arguments: list[str]) -> int:
     config = parse(ProbeConfig, "probe", arguments)
     if config.json is not None:
         if not Path(config.json).parent.is_dir():
-            raise UserError(
-                f"--json {config.json}: there is no folder {Path(config.json).parent}; make it first."
-            )
+            raise UserError(f"--json {config.json}: there is no folder {Path(config.json).parent}; make it first.")
         refuse_existing(config.json, config.overwrite)
     return _probe(config)
 

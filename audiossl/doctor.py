@@ -103,13 +103,9 @@ def _processor() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     fast = sorted(BF16_FLAGS & cpu_flags())
     if fast:
-        yield Finding(
-            "CPU", "ok", f"{cores} cores, {', '.join(fast)}: bf16 about doubles the training rate (auto)"
-        )
+        yield Finding("CPU", "ok", f"{cores} cores, {', '.join(fast)}: bf16 about doubles the training rate (auto)")
     else:
-        yield Finding(
-            "CPU", "note", f"{cores} cores, no bf16 units (AMX, AVX512-BF16): training runs in fp32"
-        )
+        yield Finding("CPU", "note", f"{cores} cores, no bf16 units (AMX, AVX512-BF16): training runs in fp32")
 
 
 def _gpu() -> Iterator[Finding]:
@@ -121,13 +117,9 @@ def _gpu() -> Iterator[Finding]:
             bf16 = "bf16" if found.major >= 8 else "no bf16, fp16 is taken"
             yield Finding("GPU", "ok", f"{index}: {found.name}, {found.total_memory / 2**30:.0f} GiB, {bf16}")
     elif torch.version.cuda is None and shutil.which("nvidia-smi"):
-        yield Finding(
-            "GPU", "fix", "there is one, but this torch is built without CUDA: install a CUDA build."
-        )
+        yield Finding("GPU", "fix", "there is one, but this torch is built without CUDA: install a CUDA build.")
     elif shutil.which("nvidia-smi"):
-        yield Finding(
-            "GPU", "fix", "there is one, but torch cannot use it: the driver is too old or not loaded."
-        )
+        yield Finding("GPU", "fix", "there is one, but torch cannot use it: the driver is too old or not loaded.")
     else:
         yield Finding("GPU", "note", "none: presets for CPUs train in minutes, see the recipes")
 
@@ -163,6 +155,4 @@ def _extras() -> Iterator[Finding]:
         if importlib.util.find_spec(module):
             yield Finding("extra", "ok", f"{extra}: {use}")
         else:
-            yield Finding(
-                "extra", "note", f'{extra} is missing: pip install "audiossl-toolkit[{extra}]" for {use}'
-            )
+            yield Finding("extra", "note", f'{extra} is missing: pip install "audiossl-toolkit[{extra}]" for {use}')

@@ -117,9 +117,7 @@ def check_output(path: str | os.PathLike[str]) -> str:
     """The ending of an output file; raises `UserError` for an unknown one, or a folder that is not there."""
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise UserError(
-            f"{path} ends in {path.suffix or 'nothing'}: choose a name that ends in {', '.join(WRITERS)}."
-        )
+        raise UserError(f"{path} ends in {path.suffix or 'nothing'}: choose a name that ends in {', '.join(WRITERS)}.")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file.")
     if not path.parent.is_dir():

@@ -77,10 +77,11 @@ def featurize(
     cut = _cut(encoder, window_s, hop_s)
     training, before = encoder.training, next(encoder.parameters()).device
     encoder.to(device).eval()
+    # Convolutions in full float32: TF32 on a GPU differs by about 1e-3 between batch sizes.
+    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    bar = tqdm(total=len(items), desc="featurize", unit=" files", disable=None if progress else True)
     try:
-        with tqdm(
-            total=len(items), desc="featurize", unit=" files", disable=None if progress else True
-        ) as bar:
+        with precise, bar:
             recordings = _run(items, encoder, cut, level, batch_size, device, errors, bar)
     finally:
         encoder.to(before).train(training)
@@ -211,9 +212,7 @@ def _status(recording: _Recording) -> tuple[str, str]:
     return "ok", ""
 
 
-def _check_settings(
-    level: str, window_s: float | None, hop_s: float | None, batch_size: int, errors: str
-) -> None:
+def _check_settings(level: str, window_s: float | None, hop_s: float | None, batch_size: int, errors: str) -> None:
     for name, value, allowed in (
         ("level", level, ("file", "window")),
         ("errors", errors, ("record", "skip", "raise")),
@@ -263,9 +262,7 @@ def _cut(encoder: AudioEncoder, window_s: float | None, hop_s: float | None) -> 
     return Cut(rate, n_samples, n_samples if hop_s is None else max(1, round(hop_s * rate)))
 
 
-def _meta(
-    model: str | os.PathLike[str] | AudioEncoder, encoder: AudioEncoder, cut: Cut, level: str
-) -> dict[str, Any]:
+def _meta(model: str | os.PathLike[str] | AudioEncoder, encoder: AudioEncoder, cut: Cut, level: str) -> dict[str, Any]:
     by_name = isinstance(model, (str, os.PathLike))
     weights = Path(model) / "model.safetensors" if by_name else None
     checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights and weights.is_file() else None

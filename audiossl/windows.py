@@ -83,9 +83,7 @@ def find_items(inputs: Any, sample_rate: int | None = None) -> list[Item]:
     if _is_array(inputs):
         waves = np.asarray(inputs)
         if waves.ndim not in (1, 2):
-            raise UserError(
-                f"inputs is an array of shape {waves.shape}: give (samples,) or (clips, samples)."
-            )
+            raise UserError(f"inputs is an array of shape {waves.shape}: give (samples,) or (clips, samples).")
         return _from_arrays([waves] if waves.ndim == 1 else list(waves), sample_rate)
     if not isinstance(inputs, Iterable):
         raise UserError(f"inputs is a {type(inputs).__name__}: give paths, folders, patterns or arrays.")
@@ -127,9 +125,7 @@ def _from_arrays(waves: Sequence[np.ndarray], sample_rate: int | None) -> list[I
     if sample_rate is None:
         raise UserError("arrays do not say how fast they were sampled: give sample_rate in Hz.")
     if sample_rate < 1:
-        raise UserError(
-            f"sample_rate is {sample_rate}: give the rate of the arrays in Hz, for example 16000."
-        )
+        raise UserError(f"sample_rate is {sample_rate}: give the rate of the arrays in Hz, for example 16000.")
     return [Item(f"array[{i}]", wave=wave, sample_rate=int(sample_rate)) for i, wave in enumerate(waves)]
 
 
@@ -168,9 +164,7 @@ def _resampled(item: Item, sample_rate: int) -> np.ndarray:
     assert wave is not None
     assert item.sample_rate is not None
     if wave.ndim != 1 or wave.size == 0:
-        raise audio.AudioError(
-            f"{item.name} has shape {wave.shape}: give (samples,) with at least one sample."
-        )
+        raise audio.AudioError(f"{item.name} has shape {wave.shape}: give (samples,) with at least one sample.")
     if wave.dtype == np.int16:
         wave = wave.astype(np.float32) / np.float32(32768)
     elif not np.issubdtype(wave.dtype, np.floating):

@@ -232,9 +232,7 @@ def test_download_fetches_what_was_asked_for(capsys, tmp_path, monkeypatch):
     from audiossl.data import download
 
     asked = []
-    monkeypatch.setattr(
-        download, "fetch", lambda archive, folder, progress: asked.append((archive, folder, progress))
-    )
+    monkeypatch.setattr(download, "fetch", lambda archive, folder, progress: asked.append((archive, folder, progress)))
     root = tmp_path / "sc"
     code, out, _ = run(capsys, "download", "speech_commands", "--version", "v0.01", "--root", root, "--quiet")
     assert code == 0
@@ -268,6 +266,16 @@ def test_help_and_mistakes_come_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_stopped_command_ends_without_traceback(capsys, monkeypatch):
+    from audiossl import cli_probe
+
+    def stopped(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_probe, "probe", stopped)
+    assert run(capsys, "probe", "--encoder", "x") == (130, "", "audiossl: stopped.\n")
 
 
 def test_models_says_what_there_is(capsys):

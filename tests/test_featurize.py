@@ -72,9 +72,7 @@ def test_a_file_is_the_mean_of_its_windows_weighted_by_sound(tmp_path, encoder):
 def test_one_row_a_window(tmp_path, encoder):
     wave = noise(0.25)
     result = featurize(write(tmp_path / "a.wav", wave), encoder, level="window")
-    assert np.allclose(
-        result.embeddings, [expected(w) for w in (wave[:1600], wave[1600:3200], wave[3200:])], atol=1e-7
-    )
+    assert np.allclose(result.embeddings, [expected(w) for w in (wave[:1600], wave[1600:3200], wave[3200:])], atol=1e-7)
     assert result.column("start_s") == pytest.approx([0, 0.1, 0.2])
     assert result.column("end_s") == pytest.approx([0.1, 0.2, 0.25])
     assert set(result.column("windows")) == {1}
@@ -223,9 +221,7 @@ def test_bad_files_are_rows_with_their_reason(tmp_path, encoder):
     for row in result.table[1:6]:
         assert Path(row["file"]).name in row["message"]
         assert row["start_s"] is None
-    assert [Path(name).name for name, _ in result.skipped] == [
-        Path(r["file"]).name for r in result.table[1:6]
-    ]
+    assert [Path(name).name for name, _ in result.skipped] == [Path(r["file"]).name for r in result.table[1:6]]
     assert "7 rows of 3 dimensions, 5 not read" in repr(result)
 
 
@@ -345,9 +341,7 @@ def test_parquet_round_trip(tmp_path, mixed):
 
     table = parquet.read_table(mixed.to_parquet(tmp_path / "out.parquet"))
     assert types.is_fixed_size_list(table.schema.field("embedding").type)
-    assert np.array_equal(
-        np.array(table["embedding"].to_pylist(), np.float32), mixed.embeddings, equal_nan=True
-    )
+    assert np.array_equal(np.array(table["embedding"].to_pylist(), np.float32), mixed.embeddings, equal_nan=True)
     assert table["end_s"].to_pylist() == [0.25, None]
     assert json.loads(table.schema.metadata[b"audiossl"])["window_s"] == 0.1
 

@@ -70,9 +70,7 @@ def log_mel_tables(clips: CachedClips, batch_size: int = 256) -> dict[str, Featu
     n_first = 2 * front_end.n_bins
     return {
         "log-mel mean + std": describe_features(np.ascontiguousarray(x[:, :n_first]), clips),
-        f"log-mel, {N_SEGMENTS} time segments": describe_features(
-            np.ascontiguousarray(x[:, n_first:]), clips
-        ),
+        f"log-mel, {N_SEGMENTS} time segments": describe_features(np.ascontiguousarray(x[:, n_first:]), clips),
     }
 
 

@@ -117,9 +117,7 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [((x - mean) / scale).astype(np.float32) for x in (train, *others)]
 
 
-def waves_to_features(
-    module: nn.Module, clips: CachedClips, batch_size: int, device: torch.device
-) -> np.ndarray:
+def waves_to_features(module: nn.Module, clips: CachedClips, batch_size: int, device: torch.device) -> np.ndarray:
     """Run `module` on all clips in order: (N, S) int16 -> (N, D) float32; it gets float32 in [-1, 1]."""
     parts = []
     with torch.inference_mode():
@@ -139,9 +137,7 @@ def extract(
     Raises `UserError` when the set is empty, its rate is not the encoder's, or an embedding is not finite.
     """
     if len(clips) == 0:
-        raise UserError(
-            f"data set {clips.name!r} holds no clips, so there is nothing to probe: check --data.root."
-        )
+        raise UserError(f"data set {clips.name!r} holds no clips, so there is nothing to probe: check --data.root.")
     rate = getattr(encoder, "sample_rate", clips.sample_rate)
     if rate != clips.sample_rate:
         raise UserError(

@@ -39,20 +39,14 @@ def knn_predict(
     base = F.normalize(torch.as_tensor(train_x).float(), dim=1)
     labels = torch.as_tensor(train_y).to(base.device).long()
     if len(base) == 0:
-        raise UserError(
-            "nearest neighbours need labelled training clips, found none: check the training split."
-        )
+        raise UserError("nearest neighbours need labelled training clips, found none: check the training split.")
     if k < 1 or temperature <= 0:
-        raise UserError(
-            f"k must be at least 1 and temperature above 0, found k {k}, temperature {temperature}."
-        )
+        raise UserError(f"k must be at least 1 and temperature above 0, found k {k}, temperature {temperature}.")
     k = min(k, len(base))
     classes = int(labels.max()) + 1 if n_classes is None else n_classes
     one_hot = F.one_hot(labels, classes).double()
     queries = torch.as_tensor(x)
-    answers = [
-        _vote(part.to(base.device).float(), base, one_hot, k, temperature) for part in queries.split(chunk)
-    ]
+    answers = [_vote(part.to(base.device).float(), base, one_hot, k, temperature) for part in queries.split(chunk)]
     return torch.cat(answers).cpu().numpy() if answers else np.zeros(0, dtype=np.int64)
 
 

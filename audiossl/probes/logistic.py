@@ -24,9 +24,7 @@ MAX_ITERATIONS = 400
 def fit_logistic(x: np.ndarray, y: np.ndarray, c: float) -> LogisticRegression:
     """Fit one multinomial logistic regression of strength `c` to `x` (N, D), `y` (N,); deterministic."""
     if len(np.unique(y)) < 2:
-        raise UserError(
-            "logistic regression needs training clips of at least two labels, found one: check the labels."
-        )
+        raise UserError("logistic regression needs training clips of at least two labels, found one: check the labels.")
     model = LogisticRegression(C=c, solver="lbfgs", max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
         # A fit that stops at the limit is judged on validation like every other; weak penalties rarely win

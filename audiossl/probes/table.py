@@ -78,8 +78,7 @@ class ProbeTable:
         """The table and its small print, readable in a terminal as it stands."""
         head = ["features", "dim", *(_heading(column) for column in self.columns)]
         body = [
-            [row.name, str(row.dim or ""), *(str(row.scores.get(c, "")) for c in self.columns)]
-            for row in self.rows
+            [row.name, str(row.dim or ""), *(str(row.scores.get(c, "")) for c in self.columns)] for row in self.rows
         ]
         widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
 

@@ -32,9 +32,7 @@ def test_segments_of_few_frames_are_finite():
 def test_the_picture_is_librosas(make_clips):
     clips = make_clips(n=4)
     wave = clips.waves.astype(np.float32) / 32768
-    mel = librosa.feature.melspectrogram(
-        y=wave, sr=16000, n_fft=1024, hop_length=160, n_mels=64, fmin=60, fmax=7800
-    )
+    mel = librosa.feature.melspectrogram(y=wave, sr=16000, n_fft=1024, hop_length=160, n_mels=64, fmin=60, fmax=7800)
     expected = np.log(mel + np.finfo(np.float32).eps)
     ours = log_mel_front_end(16000)(torch.from_numpy(wave))[:, 0].numpy()
     assert ours.shape == expected.shape == (4, 64, 101)

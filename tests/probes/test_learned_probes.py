@@ -35,9 +35,7 @@ def test_logistic_is_scikit_learn_with_c_chosen_on_validation():
     scores = []
     for c in (0.001, 0.03, 1.0):
         model = LogisticRegression(C=c, max_iter=1000).fit(data.train.x, data.train.y)
-        scores.append(
-            (model.score(data.validation.x, data.validation.y), model.score(data.test.x, data.test.y))
-        )
+        scores.append((model.score(data.validation.x, data.validation.y), model.score(data.test.x, data.test.y)))
     best = int(np.argmax([validation for validation, _ in scores]))
     ours = logistic_probe(data, (0.001, 0.03, 1.0))
     assert ours.chosen == {"C": (0.001, 0.03, 1.0)[best], "converged": True}
