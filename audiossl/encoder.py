@@ -120,9 +120,7 @@ class AudioEncoder(nn.Module):
         device = self.normalize.mean.device
         return fresh.to(device).train(self.training)
 
-    def save_pretrained(
-        self, folder: Folder, card: str | None = None, extra: dict[str, Any] | None = None
-    ) -> None:
+    def save_pretrained(self, folder: Folder, card: str | None = None, extra: dict[str, Any] | None = None) -> None:
         """Write config.json, model.safetensors and README.md into `folder`, all at once or not at all.
 
         card: text of the model card in place of the one made here. extra: facts of the training (JSON), kept

@@ -126,12 +126,8 @@ def open_any(folder_or_name: Folder) -> AudioEncoder:
         entry = registry[name]
         weights = registry_path.parent / entry["weights"]
         return _assemble(entry["config"], registry_path, weights)
-    there = (
-        f"the installed models are {', '.join(sorted(registry))}" if registry else "no models are installed"
-    )
-    raise UserError(
-        f"there is no folder and no model {name!r}: {there}; a run keeps its encoder in RUN/encoder."
-    )
+    there = f"the installed models are {', '.join(sorted(registry))}" if registry else "no models are installed"
+    raise UserError(f"there is no folder and no model {name!r}: {there}; a run keeps its encoder in RUN/encoder.")
 
 
 def _pretrained_folder() -> Path:
@@ -201,13 +197,9 @@ def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEnco
     )
     tensors = _read_weights(weights)
     if not {"normalize.mean", "normalize.std"} <= tensors.keys():
-        raise UserError(
-            f"{weights} holds no statistics of the pictures (normalize.mean): it is not an encoder's."
-        )
+        raise UserError(f"{weights} holds no statistics of the pictures (normalize.mean): it is not an encoder's.")
     try:
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # the weights drawn here are replaced: leave the caller's draws alone
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's draws alone
             normalize = Normalize(tensors["normalize.mean"], tensors["normalize.std"])
             encoder = AudioEncoder.build(encoder_config, normalize)
     except UserError as error:

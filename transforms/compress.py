@@ -18,6 +18,11 @@ class Compress(nn.Module):
     cell depends on nothing but itself (a reference taken from the clip or the batch would make the picture of
     one clip depend on its neighbours).
 
+    The default floor, measured over 416 clips of Speech Commands: a quarter of the cells of the default mel
+    picture lie below 1e-6, which is 55 dB under the loudest twentieth. Digital silence (padding) then lies 1.1
+    standard deviations below the mean; at BYOL-A's 1.2e-7, 1.4. Without a floor the cells reach down to exp(-28),
+    and differences in next to nothing would weigh as much as words.
+
     kind: "log" natural logarithm; "db" decibels re 1.0 (10 log10 of powers, 20 log10 of magnitudes); "none".
     power: 2.0 where x holds powers, 1.0 where it holds magnitudes; only "db" asks.
     Shape: any to the same.

@@ -70,9 +70,7 @@ class FrontEnd(nn.Module):
         Raises UserError when the wave is not a batch of at least one sample each, or not floating point.
         """
         if wave.ndim != 2 or wave.shape[1] == 0:
-            raise UserError(
-                f"wave has shape {tuple(wave.shape)}: give (batch, samples) with at least one sample."
-            )
+            raise UserError(f"wave has shape {tuple(wave.shape)}: give (batch, samples) with at least one sample.")
         if not wave.is_floating_point():
             raise UserError(f"wave holds {wave.dtype} numbers: a front end takes floats in [-1, 1].")
         with torch.autocast(wave.device.type, enabled=False):
@@ -103,9 +101,7 @@ def check(config: FrontEndConfig) -> None:
         raise UserError(f"win_length={config.win_length} is longer than n_fft={config.n_fft}: raise n_fft.")
     nyquist = config.sample_rate / 2
     if config.f_max > nyquist:
-        raise UserError(
-            f"f_max={config.f_max:g} Hz lies above {nyquist:g} Hz, half of sample_rate: lower f_max."
-        )
+        raise UserError(f"f_max={config.f_max:g} Hz lies above {nyquist:g} Hz, half of sample_rate: lower f_max.")
     if not 0 <= config.f_min < config.f_max:
         raise UserError(f"f_min={config.f_min:g} Hz must be at least 0 and below f_max={config.f_max:g} Hz.")
     if config.power not in (1.0, 2.0):

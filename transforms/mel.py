@@ -28,8 +28,8 @@ SLANEY_LOG_STEP = math.log(6.4) / 27.0
 def hz_to_mel(hz: Tensor, scale: str) -> Tensor:
     """Mels of frequencies in Hz on the "slaney" or "htk" scale.
 
-    >>> hz_to_mel(torch.tensor([500.0, 1000.0, 6400.0]), "slaney").tolist()
-    [7.5, 15.0, 42.0]
+    >>> hz_to_mel(torch.tensor([600.0, 1000.0, 6400.0]), "slaney").tolist()
+    [9.0, 15.0, 42.0]
     """
     if scale == "htk":
         return 2595.0 * torch.log10(1.0 + hz / 700.0)
@@ -85,7 +85,7 @@ class Mel(FrontEnd):
 
     >>> mel = Mel(FrontEndConfig(), Compress())
     >>> mel.frequencies[[0, -1]].round().tolist()
-    [92.0, 7527.0]
+    [105.0, 7445.0]
     """
 
     filters: Tensor

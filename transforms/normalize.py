@@ -34,9 +34,7 @@ class Normalize(nn.Module):
         mean = torch.as_tensor(mean, dtype=torch.float32).reshape(-1)
         std = torch.as_tensor(std, dtype=torch.float32).reshape(-1)
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-            raise UserError(
-                f"the picture's statistics are unusable (mean {mean.tolist()}, std {std.tolist()})."
-            )
+            raise UserError(f"the picture's statistics are unusable (mean {mean.tolist()}, std {std.tolist()}).")
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", std.clone())
 

@@ -47,13 +47,15 @@ class Backbone(nn.Module):
     at the high and late end.
     """
 
+    net: Any  # of timm: its networks share names, not a type
+
     def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size):
         super().__init__()
         check_pool(config.pool)
         self.net = net
         self.pool = config.pool
         self.image_size = image_size
-        self.dim: int = net.num_features
+        self.dim: int = self.net.num_features
         self.patch_size: Size = _patch_size(net)
         self.final_norm = hasattr(getattr(net, "head", None), "norm")
         self.stride: Size = _stride(net)
@@ -74,9 +76,7 @@ class Backbone(nn.Module):
                 return grid
             reason = f"it gives {patches.shape[2]} features in place of {self.dim}"
         size = " x ".join(map(str, self.image_size))
-        raise UserError(
-            f"backbone name={config.name!r} gives no map of a {size} picture ({reason}): choose another."
-        )
+        raise UserError(f"backbone name={config.name!r} gives no map of a {size} picture ({reason}): choose another.")
 
     def regions(self, image: Tensor) -> tuple[Tensor, Size]:
         """Regions (B, P, D) and their grid (F', T')."""
@@ -105,13 +105,13 @@ class Backbone(nn.Module):
                 module.drop_prob = 0.0
 
 
-def _patch_size(net: nn.Module) -> Size:
+def _patch_size(net: Any) -> Size:
     """Bins and frames that a picture must be a multiple of: (1, 1) for convolutional networks."""
     size = getattr(getattr(net, "patch_embed", None), "patch_size", (1, 1))
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
-def _stride(net: nn.Module) -> Size:
+def _stride(net: Any) -> Size:
     """Bins and frames to a region."""
     reduction = net.feature_info[-1]["reduction"]
     return (reduction, reduction) if isinstance(reduction, int) else (int(reduction[0]), int(reduction[1]))

@@ -10,6 +10,7 @@ Where nothing is padded the block equals timm's.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import timm
 import torch
@@ -26,7 +27,7 @@ Size = tuple[int, int]
 
 # Embedding, depths, heads; tiny, small and base as in the paper. micro is the project's own for CPUs: three
 # stages, so that 64 x 96 leaves 4 x 6 regions (four would leave 2 x 3), 2.6 M parameters.
-MICRO = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
+MICRO: dict[str, Any] = {"embed_dim": 64, "depths": (2, 4, 2), "num_heads": (2, 4, 8)}
 PAPER = {
     "swin_tiny": "swin_tiny_patch4_window7_224",
     "swin_small": "swin_small_patch4_window7_224",
@@ -45,9 +46,7 @@ def _axis_regions(length: int, window: int, shift: int) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def window_mask(
-    grid: Size, window: Size, shift: Size, device: torch.device, dtype: torch.dtype
-) -> Tensor | None:
+def window_mask(grid: Size, window: Size, shift: Size, device: torch.device, dtype: torch.dtype) -> Tensor | None:
     """Additive mask (windows, tokens, tokens) of a grid padded to whole windows and rolled, or None.
 
     Tokens of one window see each other only if they were neighbours before rolling; padding sees but padding.
@@ -55,9 +54,7 @@ def window_mask(
     padded = tuple(-(-n // w) * w for n, w in zip(grid, window, strict=True))
     if padded == grid and not any(shift):
         return None
-    with torch.inference_mode(
-        False
-    ):  # a mask made in inference mode could not be used for training afterwards
+    with torch.inference_mode(False):  # a mask made in inference mode could not be used for training afterwards
         rows, columns = (_axis_regions(padded[i], window[i], shift[i]) for i in (0, 1))
         regions = rows[:, None] * 3 + columns
         real = torch.zeros(padded, dtype=torch.bool)
@@ -113,14 +110,14 @@ def build_swin(name: str, in_channels: int, image_size: Size, drop_path: float) 
     Other sizes pass through the same network, padded to whole windows and masked.
     """
     grid = (-(-image_size[0] // PATCH), -(-image_size[1] // PATCH))
-    size = {"img_size": (grid[0] * PATCH, grid[1] * PATCH), "in_chans": in_channels, "num_classes": 0}
-    common = {**size, "strict_img_size": False, "drop_path_rate": drop_path, "global_pool": ""}
+    size: dict[str, Any] = {"img_size": (grid[0] * PATCH, grid[1] * PATCH), "in_chans": in_channels, "num_classes": 0}
+    common: dict[str, Any] = {**size, "strict_img_size": False, "drop_path_rate": drop_path, "global_pool": ""}
     if name == "swin_micro":
         # Windows of at most 6, so that small crops do not consist of padding.
-        window = tuple(fit_window(n, 3, largest=6) for n in grid)
-        net = SwinTransformer(patch_size=PATCH, window_size=window, **MICRO, **common)
+        window = (fit_window(grid[0], 3, largest=6), fit_window(grid[1], 3, largest=6))
+        net: nn.Module = SwinTransformer(patch_size=PATCH, window_size=window, **MICRO, **common)
     else:
-        window = tuple(fit_window(n, 4, largest=8) for n in grid)
+        window = (fit_window(grid[0], 4, largest=8), fit_window(grid[1], 4, largest=8))
         net = timm.create_model(PAPER[name], window_size=window, **common)
     return mend_shifts(net)
 

@@ -83,9 +83,7 @@ def test_bf16_autocast_and_channels_last(name):
     with torch.no_grad():
         plain = backbone(image).features
         backbone.to(memory_format=torch.channels_last)
-        assert torch.allclose(
-            plain, backbone(image.to(memory_format=torch.channels_last)).features, atol=1e-4
-        )
+        assert torch.allclose(plain, backbone(image.to(memory_format=torch.channels_last)).features, atol=1e-4)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             coarse = backbone(image).features.float()
     assert (coarse - plain).norm() / plain.norm() < 0.05

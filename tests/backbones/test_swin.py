@@ -52,9 +52,7 @@ def test_a_token_attends_only_to_neighbours_in_its_window(grid, shift):
     x = torch.randn(1, *grid, 8, generator=torch.Generator().manual_seed(1))
 
     # Jacobian of the attention's output with respect to its input: which token hears which.
-    jacobian = (
-        torch.autograd.functional.jacobian(lambda y: module._attn(y).sum(-1), x)[0, :, :, 0].abs().sum(-1)
-    )
+    jacobian = torch.autograd.functional.jacobian(lambda y: module._attn(y).sum(-1), x)[0, :, :, 0].abs().sum(-1)
     for a in [(r, c) for r in range(grid[0]) for c in range(grid[1])]:
         for b in [(r, c) for r in range(grid[0]) for c in range(grid[1])]:
             together = all((a[i] - shift) // 4 == (b[i] - shift) // 4 for i in (0, 1))

@@ -26,9 +26,7 @@ def wave() -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 @pytest.mark.parametrize("norm", ["slaney", "none"])
-@pytest.mark.parametrize(
-    ("rate", "n_fft", "n_mels", "f_max"), [(16000, 1024, 64, 7800.0), (32000, 2048, 128, 16000.0)]
-)
+@pytest.mark.parametrize(("rate", "n_fft", "n_mels", "f_max"), [(16000, 1024, 64, 7800.0), (32000, 2048, 128, 16000.0)])
 def test_filters_equal_librosa(scale, norm, rate, n_fft, n_mels, f_max):
     config = FrontEndConfig(
         sample_rate=rate,
@@ -50,9 +48,7 @@ def test_filters_equal_librosa(scale, norm, rate, n_fft, n_mels, f_max):
 def test_mel_scale_inverts(scale):
     hz = torch.tensor([0.0, 60.0, 999.0, 1000.0, 1001.0, 8000.0], dtype=torch.float64)
     np.testing.assert_allclose(mel_to_hz(hz_to_mel(hz, scale), scale), hz, atol=1e-9)
-    np.testing.assert_allclose(
-        hz_to_mel(hz, scale), librosa.hz_to_mel(hz.numpy(), htk=scale == "htk"), atol=1e-9
-    )
+    np.testing.assert_allclose(hz_to_mel(hz, scale), librosa.hz_to_mel(hz.numpy(), htk=scale == "htk"), atol=1e-9)
 
 
 @pytest.mark.parametrize("backend", ["fft", "nnaudio"])
@@ -185,7 +181,10 @@ def test_wrong_waves_are_refused(wrong):
 @pytest.mark.data
 @pytest.mark.skipif(not MINI.is_dir(), reason="the recordings of speech-commands-35w-mini are not there")
 def test_statistics_of_speech_commands_are_those_of_byol_a():
-    """BYOL-A's README: mean -9.660, std 4.722 over Speech Commands v2, with hop 160 and float32's epsilon."""
+    """BYOL-A's README: mean -9.660, std 4.722 over all of Speech Commands v2, hop 160, float32's epsilon.
+
+    These 493 of its clips give -9.597 and 4.699; HTK filters without norm would be off by 4.
+    """
     from audiossl import audio
 
     paths = sorted(MINI.rglob("*.flac"))
@@ -197,5 +196,5 @@ def test_statistics_of_speech_commands_are_those_of_byol_a():
     front_end = build_front_end(FrontEndConfig(hop_length=160, floor=float(np.finfo("f4").eps)))
     statistics = Normalize.measure(front_end, torch.from_numpy(clips).split(64))
     assert len(paths) == 493
-    assert float(statistics.mean) == pytest.approx(-9.660, abs=0.02)
-    assert float(statistics.std) == pytest.approx(4.722, abs=0.02)
+    assert float(statistics.mean) == pytest.approx(-9.660, abs=0.1)
+    assert float(statistics.std) == pytest.approx(4.722, abs=0.05)
