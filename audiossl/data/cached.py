@@ -43,9 +43,12 @@ class WaveRows:
     def __getitem__(self, key: Any) -> np.ndarray:
         if self._file is None:
             self._file = np.memmap(self.path, np.int16, "r", shape=self._file_shape)
-        rows = self.rows[key]
+        which, *samples = key if isinstance(key, tuple) else (key,)
+        rows = self.rows[which]
         waves = np.asarray(self._file)[rows]
-        return waves.copy() if rows.ndim == 0 else waves  # an array of rows has copied already
+        if rows.ndim == 0:
+            waves = waves.copy()  # an array of rows has copied already
+        return waves[(slice(None),) * rows.ndim + tuple(samples)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:] if dtype is None else self[:].astype(dtype)
