@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def _read(path: Path, config: DataConfig) -> list[Clip]:
     return recordings
 
 
-def _columns(found: list[str] | tuple[str, ...], path: Path, config: DataConfig) -> dict[str, str]:
+def _columns(found: Sequence[str], path: Path, config: DataConfig) -> dict[str, str]:
     """Which of our columns the file has: "path" -> its name there; one named by a flag must exist."""
     usual = {field.name: field.default for field in fields(DataConfig)}
     columns: dict[str, str] = {}
@@ -90,17 +91,11 @@ def _split(recordings: list[Clip]) -> tuple[str, list[Clip]]:
     if not without:
         return "as the manifest's column says", recordings
     by_speaker = all(clip.speaker is not None for clip in without)
-    chosen = {
-        clip.id: hash_split(clip.speaker if by_speaker and clip.speaker else clip.id) for clip in without
-    }
+    chosen = {clip.id: hash_split(clip.speaker if by_speaker and clip.speaker else clip.id) for clip in without}
     how = f"80/10/10 by the hash of the {'speaker' if by_speaker else 'path'}"
     split = [replace(clip, split=clip.split or chosen[clip.id]) for clip in recordings]
     if all(clip.split != "training" for clip in split):
         how = "for training, since they are too few to split"
         split = [replace(clip, split=clip.split or "training") for clip in recordings]
-    listed = (
-        ""
-        if len(without) == len(recordings)
-        else f"as the manifest's column says, {len(without)} without one "
-    )
+    listed = "" if len(without) == len(recordings) else f"as the manifest's column says, {len(without)} without one "
     return listed + how, split

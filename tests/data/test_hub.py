@@ -37,16 +37,12 @@ def table(n: int = 6, damaged: tuple[int, ...] = ()) -> datasets.Dataset:
     }
     labels = datasets.ClassLabel(names=["off", "on"])
     plain = datasets.Features({"audio": struct, "label": labels, "speaker": datasets.Value("int64")})
-    typed = datasets.Features(
-        {"audio": datasets.Audio(), "label": labels, "speaker": datasets.Value("int64")}
-    )
+    typed = datasets.Features({"audio": datasets.Audio(), "label": labels, "speaker": datasets.Value("int64")})
     return datasets.Dataset.from_dict(columns, features=plain).cast(typed)
 
 
 def config_for(tmp_path, root, **more) -> DataConfig:
-    return DataConfig(
-        name="hub", root=str(root), sample_rate=RATE, clip_s=1.0, cache=str(tmp_path / "cache"), **more
-    )
+    return DataConfig(name="hub", root=str(root), sample_rate=RATE, clip_s=1.0, cache=str(tmp_path / "cache"), **more)
 
 
 def levels(cached) -> list[int]:
@@ -110,9 +106,7 @@ def test_long_rows_are_cut_damaged_ones_listed_and_limit_kept(tmp_path):
     rows = [wav(1, 3 * RATE), b"no audio", wav(2)]
     struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     columns = {"sound": [{"bytes": row, "path": None} for row in rows]}
-    datasets.Dataset.from_dict(columns, features=datasets.Features({"sound": struct})).save_to_disk(
-        tmp_path / "long"
-    )
+    datasets.Dataset.from_dict(columns, features=datasets.Features({"sound": struct})).save_to_disk(tmp_path / "long")
     config = config_for(tmp_path, tmp_path / "long", audio_column="sound")
     cached = cache_clips(open_clips(config), config)
     assert [id.partition("@")[2] for id in cached.ids] == ["0s", "1s", "2s", ""]
