@@ -56,9 +56,7 @@ class Rates:
     weight_decay: float
 
 
-def rates(
-    config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int, clips_per_step: int
-) -> Rates:
+def rates(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int, clips_per_step: int) -> Rates:
     """Learning rate and weight decay of a step, of the batch over all processes and micro-batches.
 
     >>> first = rates(OptimConfig(warmup_epochs=0), 0, 100, 10, 128)

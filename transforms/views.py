@@ -20,9 +20,7 @@ from . import image as augment
 from .config import MultiCropConfig
 from .draws import Draws
 
-SIZE_STEP = (
-    16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
-)
+SIZE_STEP = 16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
 
 
 class Views(NamedTuple):
@@ -76,9 +74,7 @@ class MultiCrop(nn.Module):
     ([(8, 1, 64, 96), (12, 1, 64, 48)], (5, 4, 4))
     """
 
-    def __init__(
-        self, config: MultiCropConfig, image_size: tuple[int, int], clip_s: float, log_scale: float = 1.0
-    ):
+    def __init__(self, config: MultiCropConfig, image_size: tuple[int, int], clip_s: float, log_scale: float = 1.0):
         super().__init__()
         self.config, self.clip_s, self.log_scale = config, clip_s, log_scale
         self.n_bins = image_size[0]
@@ -102,9 +98,7 @@ class MultiCrop(nn.Module):
         config = self.config
         kinds = [(2, self.global_size, config.global_s, config.global_band, config.global_time)]
         if config.n_locals:
-            kinds.append(
-                (config.n_locals, self.local_size, config.local_s, config.local_band, config.local_time)
-            )
+            kinds.append((config.n_locals, self.local_size, config.local_s, config.local_band, config.local_time))
         images, boxes = [], []
         for count, size, seconds, band, stretch in kinds:
             views = [self._view(image, draws, size, seconds, band, stretch) for _ in range(count)]

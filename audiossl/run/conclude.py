@@ -92,9 +92,7 @@ def example_pictures(
             view = singles[v][b, 0].cpu().numpy()
             rows = low + (high - low) * (np.arange(len(view)) + 0.5) / len(view)
             kind = "global" if v < 2 else "local"
-            pictures.append(
-                Picture(view, f"view {v + 1}, {kind}", _hz(hz, rows), start_s=start, end_s=end, clip=name)
-            )
+            pictures.append(Picture(view, f"view {v + 1}, {kind}", _hz(hz, rows), start_s=start, end_s=end, clip=name))
     return pictures
 
 

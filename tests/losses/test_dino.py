@@ -66,9 +66,7 @@ def test_centred_targets_are_the_plain_softmax():
     centre = Centre(7)
     centre.centre.copy_(torch.randn(7))
     logits = torch.randn(2, 3, 7)
-    torch.testing.assert_close(
-        centre.targets(logits, 0.04), F.softmax((logits - centre.centre) / 0.04, dim=-1)
-    )
+    torch.testing.assert_close(centre.targets(logits, 0.04), F.softmax((logits - centre.centre) / 0.04, dim=-1))
 
 
 def plain_sinkhorn(logits, temperature, iterations):
@@ -87,9 +85,7 @@ def test_sinkhorn_equals_the_plain_loop(iterations):
     torch.manual_seed(3)
     logits = torch.randn(16, 9)
     expected = plain_sinkhorn(logits, 0.2, iterations)
-    torch.testing.assert_close(
-        sinkhorn_knopp(logits, 0.2, iterations).double(), expected, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(sinkhorn_knopp(logits, 0.2, iterations).double(), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_sinkhorn_uses_all_prototypes_and_survives_tiny_temperatures():

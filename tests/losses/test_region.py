@@ -47,9 +47,7 @@ def test_region_loss_and_gradient_equal_the_plain_formula(n_locals):
 
 def test_local_views_of_two_sizes_are_possible():
     torch.manual_seed(1)
-    students = [
-        Regions(torch.randn(v, 2, p, 4), torch.randn(v, 2, p, 7)) for v, p in [(2, 6), (1, 4), (2, 3)]
-    ]
+    students = [Regions(torch.randn(v, 2, p, 4), torch.randn(v, 2, p, 7)) for v, p in [(2, 6), (1, 4), (2, 3)]]
     teacher = Regions(torch.randn(2, 2, 6, 4), torch.randn(2, 2, 6, 7).softmax(-1))
     assert region_loss(students, teacher).isfinite()
 

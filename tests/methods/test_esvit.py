@@ -36,9 +36,7 @@ def plain_loss(method, views, temperature):
     teacher = [method.teacher.backbone(image) for image in crops[:2]]
     total, pairs = torch.zeros(()), 0
     for i in range(2):
-        q_view = F.softmax(
-            (method.teacher.head(teacher[i].features) - method.centre.centre) / temperature, -1
-        )
+        q_view = F.softmax((method.teacher.head(teacher[i].features) - method.centre.centre) / temperature, -1)
         q_region = F.softmax(
             (method.teacher.region_head(teacher[i].patches) - method.region_centre.centre) / temperature, -1
         )
@@ -47,9 +45,7 @@ def plain_loss(method, views, temperature):
                 continue
             logp = F.log_softmax(method.student.head(out.features) / 0.1, -1)
             view = -(q_view * logp).sum(-1).mean()
-            cosine = F.normalize(out.patches, dim=-1) @ F.normalize(teacher[i].patches, dim=-1).transpose(
-                1, 2
-            )
+            cosine = F.normalize(out.patches, dim=-1) @ F.normalize(teacher[i].patches, dim=-1).transpose(1, 2)
             index = cosine.argmax(-1)
             q = torch.stack([q_region[b, index[b]] for b in range(n)])
             region = -(q * F.log_softmax(method.student.region_head(out.patches) / 0.1, -1)).sum(-1).mean()
@@ -66,9 +62,7 @@ def test_loss_equals_the_plain_formula(n_locals):
     out = method(views, teacher_temperature=0.04)
     assert out.loss.item() == pytest.approx(plain_loss(method, views, 0.04).item(), rel=2e-5)
     assert out.logs["loss_over_ln_k"].item() == pytest.approx(out.loss.item() / math.log(32), rel=1e-5)
-    assert out.logs["teacher_entropy"] + out.logs["kl"] == pytest.approx(
-        out.logs["view_loss"].item(), rel=1e-5
-    )
+    assert out.logs["teacher_entropy"] + out.logs["kl"] == pytest.approx(out.logs["view_loss"].item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"centring": "sinkhorn", "koleo": 0.1}, {"region_weight": 0.0}])

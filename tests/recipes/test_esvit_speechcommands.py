@@ -141,9 +141,7 @@ def test_a_folder_without_labels_trains_and_leaves_the_table_out(tones, tmp_path
     for path in tones.glob("*/*.wav"):
         (root / f"{path.parent.name}-{path.name}").write_bytes(path.read_bytes())
     out = tmp_path / "run"
-    call(
-        monkeypatch, *command(root, out, "--data.name", "folder", "--run.epochs", 1, "--run.precision", precision)
-    )
+    call(monkeypatch, *command(root, out, "--data.name", "folder", "--run.epochs", 1, "--run.precision", precision))
     assert not (out / "scores.json").exists()
     assert (out / "report.html").exists()
     assert audiossl.featurize(root, model=out / "encoder").embeddings.shape == (90, 512)

@@ -21,9 +21,7 @@ def test_formulas(power, floor):
     db = Compress("db", floor, power)(x)
     for i, value in enumerate(X):
         assert float(log[i]) == pytest.approx(math.log(value + floor), abs=1e-9)
-        assert float(db[i]) == pytest.approx(
-            (10 if power == 2.0 else 20) * math.log10(value + floor), abs=1e-9
-        )
+        assert float(db[i]) == pytest.approx((10 if power == 2.0 else 20) * math.log10(value + floor), abs=1e-9)
     assert Compress("none")(x) is x
 
 

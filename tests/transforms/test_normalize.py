@@ -9,11 +9,7 @@ from audiossl.transforms import FrontEndConfig, Normalize, build_front_end
 from audiossl.errors import UserError
 
 FRONT_END = build_front_end(FrontEndConfig(n_fft=256, win_length=256, n_mels=20))
-WAVES = (
-    0.1
-    * torch.randn(24, 3000, generator=torch.Generator().manual_seed(0))
-    * torch.logspace(-3, 0, 24)[:, None]
-)
+WAVES = 0.1 * torch.randn(24, 3000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 0, 24)[:, None]
 
 
 @pytest.mark.parametrize("per_bin", [False, True])

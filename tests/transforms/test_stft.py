@@ -23,9 +23,7 @@ def chirp_tone_noise(n_samples: int) -> np.ndarray:
     t = np.arange(n_samples) / 16000
     rng = np.random.default_rng(0)
     chirp = np.sin(2 * np.pi * (100 + 3000 * t) * t)
-    return (0.3 * chirp + 0.1 * np.sin(2 * np.pi * 440 * t) + 0.05 * rng.standard_normal(n_samples)).astype(
-        "f4"
-    )
+    return (0.3 * chirp + 0.1 * np.sin(2 * np.pi * 440 * t) + 0.05 * rng.standard_normal(n_samples)).astype("f4")
 
 
 def relative(x: torch.Tensor | np.ndarray, reference: np.ndarray) -> float:

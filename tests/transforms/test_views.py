@@ -34,9 +34,7 @@ def test_a_global_view_without_change_is_the_picture_itself():
     image = torch.randn(3, 1, 64, 96)
     out = MultiCrop(MultiCropConfig(n_locals=0, **PLAIN), (64, 96), 1.0)(image, generator())
     torch.testing.assert_close(out.images[0], torch.cat([image, image]), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(
-        out.boxes, torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2, 3, 4), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(out.boxes, torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2, 3, 4), atol=1e-6, rtol=0)
 
 
 def test_boxes_say_where_a_local_view_was_cut():
@@ -70,9 +68,7 @@ def test_a_crop_shifts_as_asked():
     image = torch.randn(2, 1, 32, 64)
     half = torch.full((2,), 0.5)
     crops = Crops(time=half, time_span=half, band=half, band_span=torch.ones(2))
-    torch.testing.assert_close(
-        crop_and_resize(image, crops, (32, 32)), image[..., 16:48], atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(crop_and_resize(image, crops, (32, 32)), image[..., 16:48], atol=1e-4, rtol=1e-4)
 
 
 def test_long_clips_give_two_different_segments():
