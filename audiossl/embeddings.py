@@ -65,7 +65,7 @@ class FeaturizeResult:
 
         The column `file` is called `files`: numpy cannot save an array of the name `file`.
         """
-        arrays = {name: _plain_array(self.column(name), kind) for name, kind in COLUMNS.items()}
+        arrays: dict[str, Any] = {name: _plain_array(self.column(name), kind) for name, kind in COLUMNS.items()}
         arrays["files"] = arrays.pop("file")
         with written(path) as part, part.open("wb") as file:
             np.savez(file, embeddings=self.embeddings, meta=np.array(_json(self.meta)), **arrays)

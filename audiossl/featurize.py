@@ -229,16 +229,11 @@ def _check_settings(level: str, window_s: float | None, hop_s: float | None, bat
 def _load(
     model: str | os.PathLike[str] | AudioEncoder, device: str | torch.device | None
 ) -> tuple[AudioEncoder, torch.device]:
-    given = isinstance(model, torch.nn.Module)
-    if given:
-        encoder = model
-    else:
+    if isinstance(model, (str, os.PathLike)):
         from audiossl.encoder import load_model
 
-        encoder = load_model(model)
-    if device is None:
-        return encoder, next(encoder.parameters()).device if given else default_device()
-    return encoder, check_device(device)
+        return load_model(model), default_device() if device is None else check_device(device)
+    return model, next(model.parameters()).device if device is None else check_device(device)
 
 
 def default_device() -> torch.device:
@@ -263,12 +258,13 @@ def _cut(encoder: AudioEncoder, window_s: float | None, hop_s: float | None) -> 
 
 
 def _meta(model: str | os.PathLike[str] | AudioEncoder, encoder: AudioEncoder, cut: Cut, level: str) -> dict[str, Any]:
-    by_name = isinstance(model, (str, os.PathLike))
-    weights = Path(model) / "model.safetensors" if by_name else None
-    checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights and weights.is_file() else None
+    name, checksum = type(model).__name__, None
+    if isinstance(model, (str, os.PathLike)):
+        name, weights = os.fspath(model), Path(model) / "model.safetensors"
+        checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
     config = getattr(encoder, "config", None)
     return {
-        "model": os.fspath(model) if by_name else type(model).__name__,
+        "model": name,
         "model_sha256": checksum,
         "encoder": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
         "sample_rate": cut.sample_rate,

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from audiossl.probes.features import FeatureTable, ProbeData, describe_features, waves_to_features
 from audiossl.transforms.config import FrontEndConfig
-from audiossl.transforms.front_end import build_front_end
+from audiossl.transforms.front_end import FrontEnd, build_front_end
 
 if TYPE_CHECKING:
     from audiossl.data.cache import CachedClips
@@ -44,7 +44,7 @@ def segment_means(image: Tensor, n_segments: int = N_SEGMENTS) -> Tensor:
     return F.adaptive_avg_pool2d(image, (image.shape[2], n_segments)).flatten(1)
 
 
-def log_mel_front_end(sample_rate: int) -> nn.Module:
+def log_mel_front_end(sample_rate: int) -> FrontEnd:
     """BYOL-A's picture at `sample_rate` Hz; window and hop scale with it, f_max stays below Nyquist."""
     scale = sample_rate / 16000
     window = 2 * round(512 * scale)
