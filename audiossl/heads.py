@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,7 +41,7 @@ class DinoHead(nn.Module):
         super().__init__()
         widths = [in_dim, hidden_dim, hidden_dim]
         layers: list[nn.Module] = []
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers.append(nn.Linear(width_in, width_out))
             if batch_norm:
                 layers.append(nn.BatchNorm1d(width_out))

@@ -23,7 +23,8 @@ def log_mixup_exp(image: Tensor, background: Tensor, share: Tensor, log_scale: f
     """Mix another sound in, in power: ln((1 - share) e^image + share e^background).
 
     Args:
-        image, background: (B, C, F, T).
+        image: (B, C, F, T).
+        background: of the same shape.
         share: of the background's power, (B,), from 0 to below 1.
         log_scale: natural logarithms of power in one unit of the picture: the standard deviation that a normalised
             log picture was divided by. 1 mixes in the picture's own unit, as BYOL-A does.

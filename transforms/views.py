@@ -87,7 +87,8 @@ class MultiCrop(nn.Module):
         size = tuple(SIZE_STEP * max(1, round(side / SIZE_STEP)) for side in sides)
         if seconds > self.clip_s * 1.001:
             raise UserError(
-                f"--views.{kind}_s {seconds:g} is longer than a clip of {self.clip_s:g} s: lower it or raise --data.clip_s."
+                f"--views.{kind}_s {seconds:g} is longer than a clip of {self.clip_s:g} s: "
+                "lower it or raise --data.clip_s."
             )
         return size[0], size[1]
 

@@ -101,7 +101,7 @@ def sinkhorn_knopp(teacher_logits: Tensor, temperature: float, n_iterations: int
 
 
 def _log_sum_over_all_rows(log_q: Tensor) -> Tensor:
-    """logsumexp over the rows of every process, (K,)."""
+    """The logsumexp over the rows of every process, (K,)."""
     if not torch.distributed.is_initialized():
         return log_q.logsumexp(0)
     largest = log_q.amax(0)
