@@ -26,9 +26,7 @@ T = TypeVar("T")
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
-def parse(
-    config_type: type[T], recipe: str, argv: Sequence[str] | None = None, preset: str | None = None
-) -> T:
+def parse(config_type: type[T], recipe: str, argv: Sequence[str] | None = None, preset: str | None = None) -> T:
     """Read a recipe's configuration from the command line.
 
     Args:
@@ -50,9 +48,8 @@ def parse(
     files, flags = read_flags(leaves(config_type), arguments)
     if preset and not files:
         files = [("preset", preset)]
-    settings: list[Setting] = []
-    for kind, value in sorted(files, key=lambda file: file[0] != "preset"):  # presets first, as typed or not
-        settings += read_yaml(_preset_path(recipe, value) if kind == "preset" else value)
+    settings = [setting for kind, name in files if kind == "preset" for setting in read_preset(recipe, name)]
+    settings += [setting for kind, path in files if kind == "config" for setting in read_yaml(path)]
     return build(config_type, [*settings, *flags])
 
 
@@ -112,12 +109,13 @@ def presets(recipe: str) -> list[str]:
     return sorted(name[len(recipe) + 1 : -len(".yaml")] for name in ours)
 
 
-def _preset_path(recipe: str, name: str) -> Path:
+def read_preset(recipe: str, name: str) -> list[Setting]:
+    """The settings of a preset; raises `UserError` naming the known ones when there is none of this name."""
     known = presets(recipe)
     if name not in known:
         listed = f"it has {', '.join(known)}" if known else "it has none"
         raise UserError(f"--preset {name}: the recipe {recipe} has no such preset; {listed}.")
-    return Path(str(resources.files("audiossl.recipes") / "configs" / f"{recipe}_{name}.yaml"))
+    return read_yaml(str(resources.files("audiossl.recipes") / "configs" / f"{recipe}_{name}.yaml"))
 
 
 def fields_of(config_type: type) -> list[tuple[dataclasses.Field[Any], Any]]:

@@ -36,15 +36,22 @@ def help_text(config_type: type, recipe: str, presets: list[str], preset: str | 
         ),
         *_table(files, width),
     ]
-    sections = _sections(config_type, config_files.defaults(config_type), "", "settings of the recipe")
+    shown = config_files.defaults(config_type)
+    if preset:
+        filled = config_files.build(config_type, config_files.read_preset(recipe, preset))
+        shown = config_files.to_dict(filled)
+    sections = _sections(config_type, shown, "", "settings of the recipe")
     for title, rows in sections:
         lines += ["", title, *_table(rows, width)]
     return "\n".join(lines)
 
 
-def _sections(
-    config_type: type, defaults: dict[str, Any], prefix: str, title: str
-) -> Iterator[tuple[str, Rows]]:
+def _preset_words(presets: list[str], preset: str | None) -> str:
+    names = ", ".join(presets) or "it has none"
+    return f"settings that ship with the recipe: {names}" + (f" [{preset}]" if preset else "")
+
+
+def _sections(config_type: type, defaults: dict[str, Any], prefix: str, title: str) -> Iterator[tuple[str, Rows]]:
     """A dataclass's own fields, then each section in it: (title, rows)."""
     comments = field_comments(config_type)
     rows, inner = [], []

@@ -38,9 +38,7 @@ def nearest(key: str, known: Iterable[str], prefix: str = "") -> str:
     by_last_word = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
     last_word = key.rsplit(".", 1)[-1]
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
-    if (
-        not close and last_word in by_last_word
-    ):  # the right word in the wrong section, or the section left out
+    if not close and last_word in by_last_word:  # the right word in the wrong section, or the section left out
         close = [by_last_word[last_word]]
     close = close or difflib.get_close_matches(key, names, n=1, cutoff=0.6)
     close = close or [by_last_word[word] for word in difflib.get_close_matches(last_word, by_last_word, n=1)]
@@ -74,9 +72,7 @@ def read_yaml(path: str | os.PathLike[str]) -> list[Setting]:
         raise UserError(f"{path}{line}: this is not YAML ({problem}); correct it.") from None
 
 
-def _settings_of(
-    loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str, path: str
-) -> Iterator[Setting]:
+def _settings_of(loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str, path: str) -> Iterator[Setting]:
     seen: set[str] = set()
     for key_node, value_node in node.value:
         source = f"{path} line {key_node.start_mark.line + 1}"
@@ -118,9 +114,7 @@ def read_flags(known: dict[str, Any], arguments: list[str]) -> tuple[list[tuple[
                 raise UserError(f"--{key} takes {what}, found {' '.join(values) or 'nothing'}.")
             files.append((key, values[0]))
         elif key not in known:
-            raise UserError(
-                f"--{key}: there is no such flag{nearest(key, [*known, 'preset', 'config'], '--')}"
-            )
+            raise UserError(f"--{key}: there is no such flag{nearest(key, [*known, 'preset', 'config'], '--')}")
         else:
             settings.append(Setting(key, _flag_value(key, known[key], values), f"--{key}"))
     return files, settings

@@ -80,6 +80,18 @@ def test_precedence_dataclass_preset_file_flag(tmp_path, presets):
     assert both.run.out == "runs/x"  # left as the recipe's own default
 
 
+def test_a_recipe_may_take_a_preset_by_itself(presets, capsys):
+    assert parse(Config, "toy", [], preset="small").lr == 0.5
+    (Path(config_files.resources.files("")) / "configs" / "toy_big.yaml").write_text("run: {seed: 3}\n")
+    named = parse(Config, "toy", ["--preset", "big"], preset="small")
+    assert (named.lr, named.run.seed) == (1e-3, 3)  # the named one, not both
+    with pytest.raises(SystemExit):
+        parse(Config, "toy", ["--help"], preset="small")
+    text = capsys.readouterr().out
+    assert "big, small [small]" in text
+    assert "learning rate [0.5]" in text
+
+
 def test_recipe_may_be_a_file(presets):
     assert parse(Config, "/some/where/toy.py", ["--preset", "small"]).lr == 0.5
 

@@ -148,9 +148,7 @@ def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: P
     allowed = MAY_CHANGE | ({"run.epochs"} if new_epochs else set())
     refused = [key for key in changed if key not in allowed]
     if refused:
-        listed = ", ".join(
-            f"--{key} {now.get(key, 'absent')} (was {before.get(key, 'absent')})" for key in refused
-        )
+        listed = ", ".join(f"--{key} {now.get(key, 'absent')} (was {before.get(key, 'absent')})" for key in refused)
         hint = ", or add --run.new_epochs" if refused == ["run.epochs"] else ""
         raise UserError(
             f"--run.resume: {path} was written with another configuration: {listed}; give the same values "

@@ -54,9 +54,7 @@ class Console:
         """An epoch begins, `done` of `total` micro-batches in."""
         if sys.stdout.isatty() and not self.silent:
             title = f"epoch {epoch + 1}/{epochs}"
-            self._bar = tqdm(
-                total=total, initial=done, desc=title, file=sys.stdout, leave=False, unit="batch"
-            )
+            self._bar = tqdm(total=total, initial=done, desc=title, file=sys.stdout, leave=False, unit="batch")
 
     def advance(self, epoch: int, done: int, total: int, loss: float | None) -> None:
         """One micro-batch is done; `loss` is the last one that was fetched from the device."""

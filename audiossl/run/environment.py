@@ -91,12 +91,8 @@ def available_cores() -> int:
 def git_commit(folder: Path) -> str:
     """The commit of the checkout that a folder lies in, `+` when files differ from it, or `none`."""
     try:
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10
-        )
-        changed = subprocess.run(
-            ["git", "diff", "--quiet", "HEAD"], cwd=folder, capture_output=True, timeout=10
-        )
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=folder, capture_output=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return "none"
     return "none" if head.returncode else head.stdout.strip() + (" + changes" if changed.returncode else "")

@@ -20,9 +20,7 @@ def claim(out: Path, resume: bool) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"--run.out {out} cannot be written ({error.strerror}); name another folder."
-        ) from None
+        raise UserError(f"--run.out {out} cannot be written ({error.strerror}); name another folder.") from None
     if not resume and any(out.iterdir()):
         raise UserError(
             f"--run.out {out} is not empty: go on with the run there by --run.resume, or name another folder."
@@ -32,13 +30,9 @@ def claim(out: Path, resume: bool) -> None:
 def describe(out: Path, config: Any, facts: dict[str, str]) -> None:
     """Write `config.yaml` (as `--config` takes it, without the wish to resume) and `environment.txt`."""
     if dataclasses.is_dataclass(getattr(config, "run", None)):
-        config = dataclasses.replace(
-            config, run=dataclasses.replace(config.run, resume=False, new_epochs=False)
-        )
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, new_epochs=False))
     try:
         config_files.save(config, out / "config.yaml")
         (out / "environment.txt").write_text(environment.describe(facts), encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"--run.out {out} cannot be written ({error.strerror}); make room or name another."
-        ) from None
+        raise UserError(f"--run.out {out} cannot be written ({error.strerror}); make room or name another.") from None

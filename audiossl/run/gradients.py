@@ -19,7 +19,7 @@ def clip(parameters: Iterable[Tensor], max_norm: float, per_tensor: bool = False
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return
-    norms = torch._foreach_norm(gradients)
+    norms = list(torch._foreach_norm(gradients))
     if not per_tensor:
         norms = [torch.stack([norm.to(norms[0].device) for norm in norms]).norm()] * len(gradients)
     for gradient, norm in zip(gradients, norms, strict=True):

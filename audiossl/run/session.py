@@ -21,9 +21,9 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import (
     GradientAccumulationPlugin,
     ProjectConfiguration,
-    broadcast_object_list,
     find_batch_size,
     gather_object,
+    parse_flag_from_env,
 )
 from torch import Tensor, nn
 
@@ -33,10 +33,11 @@ from audiossl.run import environment, folder, gradients, seeds
 from audiossl.run.checkpoint import Checkpoints, Position, read_position, read_state, refuse_another
 from audiossl.run.clock import Clock
 from audiossl.run.config import RunConfig
-from audiossl.run.console import Console
 from audiossl.run.interrupt import StopRequest
-from audiossl.run.tracking import Meter, MetricsFile, check_trackers, tracker_config
-from audiossl.run.verdict import verdict
+from audiossl.run.ranks import Ranks
+from audiossl.run.recorder import Recorder
+from audiossl.run.state import TrainingState
+from audiossl.run.tracking import check_trackers, tracker_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,60 +84,44 @@ class Session:
     def __init__(self, run: RunConfig, config: Any) -> None:
         self.run, self.config, self.out = run, config, Path(run.out)
         check_trackers(run.trackers)
-        _forget_earlier_sessions()
-        state = PartialState()
-        self.precision, reason = environment.choose_precision(
-            run.precision, state.device, environment.cpu_flags()
-        )
-        self.accelerator = Accelerator(
-            mixed_precision={"fp32": "no"}.get(self.precision, self.precision),
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.accumulate),
-            log_with=list(run.trackers) or None,
-            project_config=ProjectConfiguration(
-                project_dir=run.out, logging_dir=str(self.out / "tensorboard")
-            ),
-            dataloader_config=DataLoaderConfiguration(
-                use_seedable_sampler=True,
-                data_seed=seeds.mixed_seed("order", run.seed) % 2**31,  # the epoch is added to it
-                non_blocking=True,
-            ),
-        )
+        # Asked for before Accelerate's own state, which needs the precision: without `cpu` it would not see
+        # the other processes of a run on CPUs.
+        device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+        self.precision, reason = environment.choose_precision(run.precision, device, environment.cpu_flags())
+        self.accelerator = _accelerator(run, self.precision)
         self.device = self.accelerator.device
-        self.rank, self.processes = self.accelerator.process_index, self.accelerator.num_processes
-        self.is_main = self.accelerator.is_main_process
-        self.console = Console(run.quiet, self.is_main)
+        self.ranks = Ranks(self.accelerator)
+        self.rank, self.processes, self.is_main = self.ranks.rank, self.ranks.count, self.ranks.is_main
+        self.recorder = Recorder(self.out, self.ranks, run.quiet)
         self.checkpoints = Checkpoints(self.out / "checkpoints", run.keep, run.best)
-        self.metrics = MetricsFile(self.out / "metrics.jsonl")
-        self.history: list[dict[str, Any]] = []  # the rows of all finished epochs, those before a resume too
-        self._models: list[nn.Module] = []
-        self._optimizers: list[Any] = []
-        self._window, self._epoch_means = Meter(), Meter()
-        self._finite, self._stop, self._clock = (
-            gradients.FiniteWatch(self.device),
-            StopRequest(),
-            Clock(),
-        )
+        self._state = TrainingState(self.accelerator)
+        self._finite = gradients.FiniteWatch(self.device)
+        self._stop, self._clock = StopRequest(), Clock()
         self._place = Position(processes=self.processes)
         self._group = run.accumulate  # micro-batches in the present accumulation group
         self._rng: dict[str, Any] | None = None  # of the checkpoint, until the loop begins
-        self._last_loss: float | None = None
-        threads = environment.choose_threads(run.threads, self.device, state.num_processes)
-        self._open(reason, threads)
+        self._open(reason)
         seeds.seed_all(seeds.mixed_seed("weights", run.seed))  # on every rank the same: weights must be equal
 
     # -- before the loop -------------------------------------------------------------------------------------
 
-    def _open(self, reason: str, threads: int) -> None:
+    def _open(self, reason: str) -> None:
         """Claim and describe the folder, start the trackers (rank 0 writes)."""
-        with self._one_voice(rank_0_only=True):
-            folder.claim(self.out, self.run.resume)
+        with self.ranks.one_voice(rank_0_only=True):
+            if self.is_main:
+                folder.claim(self.out, self.run.resume)
         self._checkpoint = self.checkpoints.latest() if self.run.resume else None
-        with self._one_voice():
+        notes: list[str] = []
+        with self.ranks.one_voice():
             if self._checkpoint is not None:
                 saved = read_state(self._checkpoint)["config"]
                 notes = refuse_another(saved, self.config, self.run.new_epochs, self._checkpoint)
-        if not self.is_main:
-            return
+        threads = environment.choose_threads(self.run.threads, self.device, self.processes)
+        with self.ranks.one_voice(rank_0_only=True):
+            if self.is_main:
+                self._describe(reason, threads, notes)
+
+    def _describe(self, reason: str, threads: int, notes: list[str]) -> None:
         facts = {
             "precision": f"{self.precision} ({reason})",
             "device": str(self.device),
@@ -145,32 +130,16 @@ class Session:
             "batch": f"{self.run.batch_size} clips x {self.run.accumulate} accumulated x {self.processes}",
         }
         folder.describe(self.out, self.config, facts)
-        self.console.say(f"run {self.out}: " + ", ".join(f"{name} {fact}" for name, fact in facts.items()))
-        done = 0
-        if self._checkpoint is not None:
-            done = read_position(self._checkpoint).step
-            for note in notes:
-                self.console.say(f"resumed: {note}")
-        self.accelerator.init_trackers(
-            "run",
-            config=None if done else tracker_config(config_files.flatten(self.config)),
-            init_kwargs={"tensorboard": {"purge_step": done + 1}},  # no point doubles after a resume
-        )
+        self.say(f"run {self.out}: " + ", ".join(f"{name} {fact}" for name, fact in facts.items()))
+        for note in notes:
+            self.say(f"resumed: {note}")
+        done = read_position(self._checkpoint).step if self._checkpoint else 0
+        flat = None if done else tracker_config(config_files.flatten(self.config))
+        self.recorder.start_trackers(flat, done)
 
-    @contextlib.contextmanager
-    def _one_voice(self, rank_0_only: bool = False) -> Iterator[None]:
-        """Let rank 0 alone say a `UserError` that all ranks meet, or that only it can (`rank_0_only`)."""
-        problem = [""]
-        try:
-            yield
-        except UserError as error:
-            problem[0] = str(error)
-        if rank_0_only and self.processes > 1:
-            broadcast_object_list(problem)
-        if problem[0] and self.is_main:
-            raise UserError(problem[0])
-        if problem[0]:
-            raise SystemExit(2)
+    def say(self, sentence: str) -> None:
+        """A line on the console of rank 0, unless `--run.quiet`."""
+        self.recorder.console.say(sentence)
 
     def prepare(self, *objects: Any) -> Any:
         """Hand models, optimisers and loaders to Accelerate: device, wrapper, precision, share of the data.
@@ -180,9 +149,7 @@ class Session:
         """
         ready = [self._placed(item) if isinstance(item, nn.Module) else item for item in objects]
         prepared = self.accelerator.prepare(*ready)
-        everything = prepared if isinstance(prepared, tuple) else (prepared,)
-        self._models += [item for item in everything if isinstance(item, nn.Module)]
-        self._optimizers += [item for item in everything if isinstance(item, torch.optim.Optimizer)]
+        self._state.add(prepared if isinstance(prepared, tuple) else (prepared,))
         seeds.seed_all(seeds.mixed_seed("training", self.run.seed, self.rank))
         return prepared
 
@@ -198,23 +165,17 @@ class Session:
 
         Raises `UserError` for a damaged checkpoint, another number of processes, or another model.
         """
-        path = self._checkpoint
         if not self.run.resume:
             return False
-        if path is None:
-            self.console.say(f"--run.resume: {self.out} holds no checkpoint yet; this run starts anew")
-        else:
-            with self._one_voice():
-                self._load(path)
-        if self.is_main:
-            self.metrics.cut(self._place.epoch, self._place.step)
-        self.accelerator.wait_for_everyone()
-        self.history = [row for row in self.metrics.rows() if row["kind"] == "epoch"]
-        place = self._place
+        path = self._checkpoint
         if path is not None:
-            self.console.say(
-                f"resumed {path}: epoch {place.epoch + 1}, batch {place.batch}, optimiser step {place.step}"
-            )
+            with self.ranks.one_voice():
+                self._load(path)
+        place = self._place
+        self.recorder.rewind(place.epoch, place.step)
+        where = f"epoch {place.epoch + 1}, batch {place.batch + 1}, after optimiser step {place.step}"
+        nothing = f"--run.resume: {self.out} holds no checkpoint yet; this run starts anew"
+        self.say(f"resumed {path}: {where}" if path else nothing)
         return path is not None
 
     def _load(self, path: Path) -> None:
@@ -224,20 +185,8 @@ class Session:
                 f"--run.resume: {path} was written by {place.processes} process(es) and now there are "
                 f"{self.processes}; launch with --num_processes {place.processes}."
             )
-        try:
-            for model, weights in zip(self._models, state["models"], strict=True):
-                self.unwrap(model).load_state_dict(weights)
-            for optimizer, values in zip(self._optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(values)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(
-                f"--run.resume: {path} does not fit the model of this recipe ({str(error).splitlines()[0]}); "
-                "resume with the code that wrote it, or name another --run.out."
-            ) from error
-        if self.accelerator.scaler is not None and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self._window.load_state_dict(state["window"], self.device)
-        self._epoch_means.load_state_dict(state["epoch_means"], self.device)
+        self._state.load_state_dict(state, path)
+        self.recorder.load_state_dict(state["recorder"], self.device)
         self._rng, self._place, self._clock.before_s = state["rng"][self.rank], place, place.seconds
 
     # -- the loop --------------------------------------------------------------------------------------------
@@ -269,36 +218,30 @@ class Session:
         not finite, and when the disk is full.
         """
         length, done = self._checked_length(loader), self._place.batch if epoch == self._place.epoch else 0
-        every, per_epoch = self.run.accumulate, self.steps_per_epoch(loader)
+        every, console = self.run.accumulate, self.recorder.console
         self.accelerator.step = 0  # checkpoints lie between optimiser steps, so every part begins a group
         if done in (0, length):
             self._restore_rng()
         self._clock.start_epoch()
-        self.console.start(epoch, self.run.epochs, done, length)
+        console.start(epoch, self.run.epochs, done, length)
         try:
-            batches = self._batches(loader, epoch, done)
+            batches = _batches(loader, epoch, done)
             for position in range(done, length):
                 batch = self._clock.next(batches)
                 self._restore_rng()  # behind the loader's own draws: the streams go on as if never stopped
                 self._group = min(every, length - position // every * every)
                 generator = seeds.step_generator(self.run.seed, epoch, position, self.rank)
-                index = epoch * per_epoch + position // every
+                index = epoch * self.steps_per_epoch(loader) + position // every
                 yield Step(index, epoch, position, generator), batch
                 self._clock.clips += (find_batch_size(batch) or 0) * self.processes
-                self.console.advance(epoch, position + 1, length, self._last_loss)
+                console.advance(epoch, position + 1, length, self.recorder.last_loss)
                 if (position + 1) % every == 0 or position + 1 == length:
                     self._place = Position(epoch, position + 1, index + 1, length, self.processes)
                     self._between_steps()
             next(batches, None)  # Accelerate's loader closes its books behind the last batch
         finally:
-            self.console.stop()
+            console.stop()
             self._clock.stop_epoch()
-
-    def _batches(self, loader: Any, epoch: int, done: int) -> Iterator[Any]:
-        loader.set_epoch(epoch)
-        if done == len(loader):
-            return iter(())
-        return iter(skip_first_batches(loader, done) if done else loader)
 
     def _restore_rng(self) -> None:
         if self._rng is not None:
@@ -306,19 +249,19 @@ class Session:
             self._rng = None
 
     def _checked_length(self, loader: Any) -> int:
-        length = len(loader)
+        length, known = len(loader), self._place.batches_per_epoch
         if not getattr(loader, "_drop_last", True):
             raise ValueError("a training loader must drop its last incomplete batch (drop_last=True)")
-        with self._one_voice():
+        with self.ranks.one_voice():
             if length == 0:
                 raise UserError(
                     f"--run.batch_size {self.run.batch_size} in {self.processes} process(es) is more than "
                     "there are training clips, so that no batch is full; lower it."
                 )
-            if self._place.batches_per_epoch not in (0, length):
+            if known not in (0, length):
                 raise UserError(
-                    f"--run.resume: an epoch had {self._place.batches_per_epoch} batches at the checkpoint "
-                    f"and has {length} now; resume with the same training clips."
+                    f"--run.resume: an epoch had {known} batches at the checkpoint and has {length} now; "
+                    "resume with the same training clips."
                 )
         return length
 
@@ -352,94 +295,54 @@ class Session:
 
     def log(self, step: Step, logs: Mapping[str, Tensor | float]) -> None:
         """Add a micro-batch's values; every `log_steps` optimiser steps their means are written."""
-        self._window.add(logs)
-        self._epoch_means.add(logs)
+        self.recorder.add(logs)
         if self.synced and (step.index + 1) % self.run.log_steps == 0:
             self._stop_if_not_finite()
-            means = self._mean_of_ranks(self._window)
-            self._window.clear()
-            self._last_loss = means.get("loss")
-            self._write({"kind": "step", "epoch": step.epoch, "step": step.index + 1, **means, **self._lr()})
+            self.recorder.write_step(step.epoch, step.index + 1, self._state.lr())
 
     # -- between steps and epochs ----------------------------------------------------------------------------
 
-    def _mean_of_ranks(self, meter: Meter) -> dict[str, float]:
-        means = meter.mean()
-        if self.processes > 1 and means:
-            values = torch.tensor(list(means.values()), device=self.device)
-            means = dict(zip(means, self.accelerator.reduce(values, "mean").tolist(), strict=True))
-        return means
-
-    def _lr(self) -> dict[str, float]:
-        return {"lr": float(self._optimizers[0].param_groups[0]["lr"])} if self._optimizers else {}
-
-    def _write(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, and the same numbers to the trackers."""
-        with self._one_voice(rank_0_only=True):
-            if not self.is_main:
-                return
-            self.metrics.append(row)
-            group = "train" if row["kind"] == "step" else "epoch"
-            numbers = {f"{group}/{name}": value for name, value in row.items() if isinstance(value, float)}
-            self.accelerator.log(numbers, step=row["step"])
-
-    def _agreed(self, number: int) -> int:
-        """The largest of all ranks' numbers; the ranks wait for each other."""
-        if self.processes == 1:
-            return number
-        return int(self.accelerator.gather(torch.tensor([number], device=self.device)).max())
-
     def _between_steps(self) -> None:
         """A checkpoint when its time has come; the end when somebody asked for it."""
-        at_end = self._place.batch == self._place.batches_per_epoch  # `end_epoch` writes one anyway
         if self.processes > 1 and self.device.type != "cpu" and self._place.step % self.run.log_steps:
             return  # to agree, ranks wait for their devices: not at every step
+        at_end = self._place.batch == self._place.batches_per_epoch  # `end_epoch` writes one anyway
         due = not at_end and self._clock.checkpoint_age_s() >= 60 * self.run.checkpoint_minutes
-        wish = self._agreed(1000 * (due and self.is_main) + self._stop.signal)
+        wish = self.ranks.largest(1000 * (due and self.is_main) + self._stop.signal)
         if wish:
             path = self._save({})
             if wish % 1000:
                 self._leave(wish % 1000, path)
 
     def _leave(self, stop: int, path: Path) -> None:
-        self.console.stop()
-        self.console.warn(f"stopped by signal {stop} after writing {path}; go on with --run.resume")
+        self.recorder.console.stop()
+        self.recorder.console.warn(f"stopped by signal {stop} after writing {path}; go on with --run.resume")
         self.finish()
         raise SystemExit(128 + stop)
 
     def _save(self, monitors: dict[str, float]) -> Path:
         """Write a checkpoint of this place (rank 0), with the random states of all ranks."""
-        self._finite.look_at_weights(self._models, self._place.step)
+        self._finite.look_at_weights(self._state.models, self._place.step)
         self._stop_if_not_finite()
         place = dataclasses.replace(self._place, seconds=self._clock.seconds(), monitors=monitors)
         rng = gather_object([seeds.rng_state()])
         path = self.checkpoints.folder
-        with self._one_voice(rank_0_only=True):
+        with self.ranks.one_voice(rank_0_only=True):
             if self.is_main:
-                path = self.checkpoints.save(self._state(rng), place)
+                state = {"config": config_files.to_dict(self.config), "rng": rng}
+                state |= {**self._state.state_dict(), "recorder": self.recorder.state_dict()}
+                path = self.checkpoints.save(state, place)
         self._clock.checkpointed()
         return path
 
-    def _state(self, rng: list[Any]) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "config": config_files.to_dict(self.config),
-            "models": [self.unwrap(model).state_dict() for model in self._models],
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "scaler": scaler.state_dict() if scaler is not None else {},
-            "window": self._window.state_dict(),
-            "epoch_means": self._epoch_means.state_dict(),
-            "rng": rng,
-        }
-
     def _stop_if_not_finite(self) -> None:
-        step = self._agreed(int(self._finite.first_bad))
+        step = self.ranks.largest(int(self._finite.first_bad))
         if step < 0:
             return
         last = self.checkpoints.latest()
         kept = f"the last good checkpoint is {last}" if last else "no checkpoint was written before"
         lower = "--run.precision fp32 or " if self.precision != "fp32" else ""
-        with self._one_voice():
+        with self.ranks.one_voice():
             raise UserError(
                 f"the loss or a weight is not finite since optimiser step {step}: try {lower}a lower "
                 f"learning rate; {kept}."
@@ -458,32 +361,42 @@ class Session:
         """
         scores = {name: float(value) for name, value in (monitors or {}).items()}
         self._stop_if_not_finite()
-        means = self._mean_of_ranks(self._epoch_means)
-        self._epoch_means.clear()
-        row = {"kind": "epoch", "epoch": epoch, "step": self._place.step, **means, **self._lr(), **scores}
-        row |= self._clock.row(self.device)
-        self._write(row)
-        self.history.append(row)
-        self.console.row({**row, "epoch": f"{epoch + 1}/{self.run.epochs}"})
-        if warning := verdict(self.history):
-            self.console.warn(f"warning: {warning}")
+        more = {**self._state.lr(), **scores, **self._clock.row(self.device)}
+        self.recorder.write_epoch(epoch, self.run.epochs, self._place.step, more)
         self._place = dataclasses.replace(self._place, epoch=epoch + 1, batch=0)
         path = self._save(scores)
-        stop = self._agreed(self._stop.signal)
+        stop = self.ranks.largest(self._stop.signal)
         if stop and epoch + 1 < self.run.epochs:
             self._leave(stop, path)
 
     def finish(self) -> None:
         """Close the trackers and wait for all ranks; the folder is then complete."""
-        self.console.stop()
         self._stop.remove()
-        self.accelerator.wait_for_everyone()
-        for tracker in self.accelerator.trackers:
-            tracker.finish()
-        self.accelerator.trackers = []
+        self.recorder.finish()
 
 
-def _forget_earlier_sessions() -> None:
-    """Let one program hold several runs one after the other: Accelerate keeps precision and accumulation."""
+def _accelerator(run: RunConfig, precision: str) -> Accelerator:
+    """Accelerate under the rules of the module's docstring."""
+    # One program may hold several runs, one after the other; Accelerate keeps precision and accumulation.
     AcceleratorState._reset_state()
     GradientState._reset_state()
+    return Accelerator(
+        mixed_precision={"fp32": "no"}.get(precision, precision),
+        # a plugin, since a bare number would yield to an environment variable of the launcher
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.accumulate),
+        log_with=list(run.trackers) or None,
+        project_config=ProjectConfiguration(project_dir=run.out, logging_dir=str(Path(run.out) / "tensorboard")),
+        dataloader_config=DataLoaderConfiguration(
+            use_seedable_sampler=True,
+            data_seed=seeds.mixed_seed("order", run.seed) % 2**31,  # Accelerate adds the epoch
+            non_blocking=True,
+        ),
+    )
+
+
+def _batches(loader: Any, epoch: int, done: int) -> Iterator[Any]:
+    """The batches of an epoch behind the first `done`, in the order that they have in the whole epoch."""
+    loader.set_epoch(epoch)
+    if done == len(loader):
+        return iter(())
+    return iter(skip_first_batches(loader, done) if done else loader)

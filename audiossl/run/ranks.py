@@ -1,0 +1,54 @@
+"""The processes of a run among themselves: what they agree on, and which of them speaks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from audiossl.errors import UserError
+
+
+class Ranks:
+    """All processes of a run; every method but `one_voice` is to be called by all of them, or they hang."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.rank, self.count = accelerator.process_index, accelerator.num_processes
+        self.is_main = accelerator.is_main_process
+
+    def largest(self, number: int) -> int:
+        """The largest of all ranks' numbers; with several ranks they wait for each other and their devices."""
+        if self.count == 1:
+            return number
+        numbers = torch.tensor([number], device=self.accelerator.device)
+        return int(self.accelerator.gather(numbers).max())
+
+    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Means over all ranks, by name."""
+        if self.count == 1 or not values:
+            return dict(values)
+        numbers = torch.tensor(list(values.values()), device=self.accelerator.device)
+        return dict(zip(values, self.accelerator.reduce(numbers, "mean").tolist(), strict=True))
+
+    @contextlib.contextmanager
+    def one_voice(self, rank_0_only: bool = False) -> Iterator[None]:
+        """Let rank 0 alone say a `UserError`; the others end with exit code 2 in silence.
+
+        Args:
+            rank_0_only: only rank 0 can meet the error, so it tells the others.
+        """
+        problem = [""]
+        try:
+            yield
+        except UserError as error:
+            problem[0] = str(error)
+        if rank_0_only and self.count > 1:
+            broadcast_object_list(problem)
+        if problem[0] and self.is_main:
+            raise UserError(problem[0])
+        if problem[0]:
+            raise SystemExit(2)

@@ -1,0 +1,105 @@
+"""Checkpoints: what is kept, what is refused, what is never run."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from audiossl.errors import UserError
+from audiossl.run.checkpoint import Checkpoints, Position, read_position, read_state, refuse_another
+from audiossl.run.config import RunConfig
+
+
+def state(value: float = 0.0) -> dict:
+    return {"models": [{"weight": torch.full((3,), value)}], "config": {}}
+
+
+def names(checkpoints: Checkpoints) -> list[str]:
+    return [path.name for path in checkpoints.all()]
+
+
+def test_keeps_the_last_and_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best="knn")
+    assert checkpoints.latest() is None
+    for epoch, knn in enumerate([3.0, 9.0, float("nan"), 9.0, 5.0], start=1):
+        checkpoints.save(state(epoch), Position(epoch=epoch, monitors={"knn": knn}))
+    assert names(checkpoints) == ["epoch-0002_batch-00000", "epoch-0004_batch-00000", "epoch-0005_batch-00000"]
+    assert checkpoints.best_one().name == "epoch-0002_batch-00000"
+    assert read_state(checkpoints.latest())["models"][0]["weight"].tolist() == [5.0] * 3
+    assert sorted(os.listdir(tmp_path)) == names(checkpoints)  # nothing half-written is left
+
+
+def test_places_are_ordered_by_epoch_then_batch(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=9, best="knn")
+    places = [(2, 0), (0, 900), (1, 5), (1, 40)]
+    for epoch, batch in places:
+        checkpoints.save(state(), Position(epoch=epoch, batch=batch, step=7))
+    found = [read_position(path) for path in checkpoints.all()]
+    assert [(place.epoch, place.batch) for place in found] == sorted(places)
+
+
+def test_the_same_place_twice_is_replaced(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best="knn")
+    for value in (1.0, 2.0):
+        checkpoints.save(state(value), Position(epoch=1))
+    assert read_state(checkpoints.latest())["models"][0]["weight"][0] == 2.0
+    assert len(os.listdir(tmp_path)) == 1
+
+
+def test_leftovers_of_a_killed_write_are_no_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best="knn")
+    (tmp_path / ".epoch-0001_batch-00000.part").mkdir()
+    (tmp_path / ".epoch-0001_batch-00000.part" / "position.json").write_text("{}")
+    (tmp_path / "epoch-0002_batch-00000").mkdir()
+    assert checkpoints.all() == []
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    path = Checkpoints(tmp_path, keep=2, best="knn").save(state(), Position(epoch=1))
+    whole = (path / "state.pt").read_bytes()
+    for damaged in (b"", b"nothing", whole[: len(whole) // 2]):
+        (path / "state.pt").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"state\.pt cannot be read .* remove"):
+            read_state(path)
+    (path / "position.json").write_text('{"epoch": 1, "colour": 2}')
+    with pytest.raises(UserError, match=r"position\.json is damaged"):
+        read_position(path)
+
+
+def test_a_foreign_file_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    path = tmp_path / "epoch-0001_batch-00000"
+    path.mkdir()
+    for write in (torch.save, lambda thing, file: file.write_bytes(pickle.dumps(thing))):
+        write({"models": Evil()}, path / "state.pt")
+        with pytest.raises(UserError, match="cannot be read"):
+            read_state(path)
+        assert not (tmp_path / "owned").exists()
+
+
+def test_another_configuration_is_refused_by_name(tmp_path):
+    saved = {"lr": 0.1, "run": {"epochs": 3, "keep": 2, "out": "a"}}
+    now = {"lr": 0.1, "run": {"epochs": 3, "keep": 5, "out": "b"}}
+    notes = refuse_another(saved, now, False, tmp_path)
+    assert notes == ["run.keep is now 5 (was 2)", "run.out is now b (was a)"]
+    with pytest.raises(UserError, match=r"--lr 0\.2 \(was 0\.1\)"):
+        refuse_another(saved, {**now, "lr": 0.2}, False, tmp_path)
+    longer = {"lr": 0.1, "run": {**now["run"], "epochs": 4}}
+    with pytest.raises(UserError, match=r"--run\.epochs 4 \(was 3\).*--run\.new_epochs"):
+        refuse_another(saved, longer, False, tmp_path)
+    assert "run.epochs is now 4 (was 3)" in refuse_another(saved, longer, True, tmp_path)
+    with pytest.raises(UserError, match=r"--colour red \(was absent\)"):
+        refuse_another(saved, {**now, "colour": "red"}, True, tmp_path)
+
+
+def test_every_key_that_may_change_exists():
+    from audiossl.data.config import DataConfig
+    from audiossl.run.config import MAY_CHANGE
+
+    for key in MAY_CHANGE:
+        section, name = key.split(".")
+        assert hasattr({"run": RunConfig, "data": DataConfig}[section](), name)

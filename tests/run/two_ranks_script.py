@@ -1,0 +1,84 @@
+"""Started in two processes by test_two_ranks.py: writes what each rank saw as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from audiossl.errors import UserError
+from audiossl.run.config import RunConfig
+from audiossl.run.session import Session
+
+spec = importlib.util.spec_from_file_location("toy_recipe", Path(__file__).with_name("toy_recipe.py"))
+toy = importlib.util.module_from_spec(spec)
+sys.modules["toy_recipe"] = toy
+spec.loader.exec_module(toy)
+
+
+def run(config: Any, facts: dict[str, Any], stop_after: int | None = None) -> None:
+    """The loop of a recipe; `stop_after`: leave in mid-epoch, as a killed run does."""
+    session = Session(config.run, config)
+    method = toy.Method()
+    facts |= {"rank": session.rank, "processes": session.processes, "initial": toy.fingerprint(method)}
+    optimizer = torch.optim.SGD(method.parameters(), lr=config.lr)
+    loader = DataLoader(toy.Clips(config.clips), config.run.batch_size, shuffle=True, drop_last=True)
+    method, optimizer, loader = session.prepare(method, optimizer, loader)
+    facts |= {"global_draw": torch.rand(()).item(), "python_draw": random.random()}
+    facts |= {"length": len(loader), "total_steps": session.total_steps(loader), "seen": []}
+    session.resume()
+    for epoch in session.epochs():
+        for step, (x, ids) in session.steps(loader, epoch):
+            if stop_after is not None and len(facts["seen"]) == stop_after:
+                return
+            draw = torch.rand((), generator=step.generator).item()
+            with session.accumulate(method):
+                loss = method(x)
+                session.backward(loss)
+                optimizer.step()
+                optimizer.zero_grad()
+            session.log(step, {"loss": loss})
+            facts["seen"].append([epoch, step.position, step.index, ids.tolist(), draw, loss.item()])
+        session.end_epoch(epoch)
+    # running statistics of BatchNorm follow each rank's own batches; weights are exchanged
+    facts["final"] = [weight.tolist() for weight in session.unwrap(method).parameters()]
+    session.finish()
+
+
+def gathered(session: Session) -> list[int]:
+    """Ids of ten clips over two ranks in batches of four: the last batch is padded."""
+    loader = session.accelerator.prepare(DataLoader(toy.Clips(10), 4))
+    return [i for _, ids in loader for i in session.accelerator.gather_for_metrics(ids).tolist()]
+
+
+def main(folder: Path) -> None:
+    settings = RunConfig(
+        out=str(folder / "whole"), epochs=2, batch_size=2, accumulate=2, log_steps=2, precision="fp32",
+        trackers=[], checkpoint_minutes=1e-9,
+    )  # fmt: skip
+    config = toy.Config(clips=23, run=settings)
+    facts: dict[str, Any] = {"whole": {}, "first": {}, "second": {}}
+    run(config, facts["whole"])
+    config.run = dataclasses.replace(settings, out=str(folder / "parts"))
+    run(config, facts["first"], stop_after=3)
+    config.run = dataclasses.replace(config.run, resume=True)
+    run(config, facts["second"])
+    config.run = dataclasses.replace(settings, out=str(folder / "gather"))
+    facts["gathered"] = gathered(Session(config.run, config))
+    try:
+        Session(settings, config)  # the folder of the first run is in use
+    except (UserError, SystemExit) as error:
+        facts["refused"] = type(error).__name__
+    rank = facts["whole"]["rank"]
+    (folder / f"rank{rank}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
