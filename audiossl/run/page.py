@@ -53,13 +53,14 @@ def header(
 ) -> str:
     """What was trained, whether it worked, and the last values."""
     said = verdict(rows)
-    if said:
-        box = f'<div class="verdict warn"><b aria-hidden="true">!</b><div>{escape(said)}</div></div>'
-    elif rows:
-        text = " ".join(("The monitors give no warning.", *_comparison(table, rows)))
-        box = f'<div class="verdict good"><b aria-hidden="true">✓</b><div>{escape(text)}</div></div>'
-    else:
-        box = '<p class="small">No curves were recorded.</p>'
+    compared, passed = _comparison(table, rows)
+    quiet = "The monitors give no warning." if rows else "No curves were recorded."
+    # A final table below its floors is no success, whatever the curves say; while training it is only early.
+    good = rows and not said and (passed or not table)
+    box = (
+        f'<div class="verdict {"good" if good else "warn"}"><b aria-hidden="true">{"✓" if good else "!"}</b>'
+        f"<div>{escape(f'{said or quiet} {compared}')}</div></div>"
+    )
     listed = "".join(f"<li>{escape(str(note))}</li>" for note in notes)
     return (
         f'<header><p class="over">audiossl, report of a run</p><h1>{escape(title)}</h1>'
@@ -74,8 +75,8 @@ def _trained(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     asked, steps, took = setting(settings, "run", "epochs"), curves.last_of(rows, "step"), _seconds(rows)
     done = max(epochs) + 1 if epochs else 0
     facts = []
-    if rows and asked and done < asked:
-        facts.append(f"stopped in epoch {done + 1} of {asked}")
+    if rows and isinstance(asked, int) and done < asked:
+        facts.append(f"{done} of {asked} epochs")
     elif done:
         facts.append(f"{done} epoch{'s' * (done != 1)}")
     if steps is not None:
@@ -110,19 +111,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _comparison(table: Mapping[str, Any] | None, rows: Sequence[Row]) -> list[str]:
-    """KNN beside its floors: of the final table where there is one, else of the last monitored epoch."""
+def _comparison(table: Mapping[str, Any] | None, rows: Sequence[Row]) -> tuple[str, bool]:
+    """KNN beside its floors, and whether it is above them: of the final table, else of the last monitored epoch."""
     own = _column(table, "kNN").get("encoder")
     others, what = list(floors(table).items()), "kNN on the test split"
     if own is None:
         own, what = curves.last_of(rows, "knn"), "kNN on validation clips"
         others = [(name, value) for key, name in curves.FLOORS if (value := curves.last_of(rows, key)) is not None]
     if own is None:
-        return []
+        return "", False
     beside = "; ".join(f"{name} {value:.1f} %" for name, value in others)
     best = max((value for _, value in others), default=None)
     place = "" if best is None else ", above every floor" if own > best else ", not above every floor"
-    return [f"{what}: {own:.1f} %{place}" + (f" ({beside})." if beside else ".")]
+    return f"{what}: {own:.1f} %{place}" + (f" ({beside})." if beside else "."), best is None or own > best
 
 
 def floors(table: Mapping[str, Any] | None) -> dict[str, float]:

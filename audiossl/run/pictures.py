@@ -82,9 +82,10 @@ def save_pictures(path: Path, pictures: Sequence[Picture]) -> None:
         arrays[f"frequencies_{index}"] = np.asarray(picture.frequencies, np.float64)
         about.append(asdict(replace(picture, image=np.zeros((0, 0)), frequencies=np.zeros(0))))
         del about[-1]["image"], about[-1]["frequencies"]
+    arrays["about"] = np.array(json.dumps(about))
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:
-        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     os.replace(beside, path)
 
 
@@ -234,9 +235,8 @@ def _box(box: Box, picture: Picture, inner: int) -> str:
     x0, x1 = (float(np.clip(_x(t, picture, inner), LEFT + 1, LEFT + inner - 1)) for t in (box.start_s, box.end_s))
     y1, y0 = (float(np.clip(_y(f, picture), TOP + 1, TOP + HEIGHT - 1)) for f in (box.low_hz, box.high_hz))
     shape = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(0.0, x1 - x0):.1f}" height="{max(0.0, y1 - y0):.1f}"'
-    label = (
-        f'<text class="box-label" x="{x0 + 4:.1f}" y="{y0 + 12:.1f}">{escape(box.label)}</text>' if box.label else ""
-    )
+    at = y1 - 4 if box.local else y0 + 12  # so that labels in the same corner do not meet
+    label = f'<text class="box-label" x="{x0 + 4:.1f}" y="{at:.1f}">{escape(box.label)}</text>' if box.label else ""
     return f'<rect class="halo" {shape}/><rect class="box{" local" * box.local}" {shape}/>{label}'
 
 

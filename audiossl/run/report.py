@@ -65,7 +65,7 @@ def write_report(
     _keep(folder, scores, views)
     notes = list(warnings)
 
-    def read(given: T | None, name: str, reader: Callable[[Path], T]) -> T | None:
+    def read(given: T | None, name: str, reader: Callable[[Path], T | None]) -> T | None:
         if given is not None or not (folder / name).exists():
             return given
         try:
@@ -74,7 +74,7 @@ def write_report(
             notes.append(f"{name} could not be read and is left out ({error}).")
             return None
 
-    table = read(_plain_scores(scores), files.SCORES, lambda path: _plain_scores(json.loads(path.read_text("utf-8"))))
+    table = read(_plain_scores(scores), files.SCORES, _read_scores)
     rows = read(history, files.METRICS, read_history) or []
     pictures = read(views, files.VIEWS, load_pictures) or []
     settings = read(_plain_config(config), files.CONFIG, _read_config) or {}
@@ -82,24 +82,21 @@ def write_report(
     if not any((table, rows, pictures, settings)):
         raise UserError(f"{folder} holds no run ({files.METRICS} is missing or empty): name the folder of --run.out.")
     title = title or page.title_of(settings, folder)
-    body = "\n".join(
-        part
-        for part in (
-            page.header(title, table, rows, settings, notes),
-            page.scores(table),
-            charts(rows, page.floors(table), draw_curve),
-            views_section(pictures),
-            page.next_steps(folder, settings),
-            page.details(folder, rows, settings, machine),
-        )
-        if part
+    sections = (
+        page.header(title, table, rows, settings, notes),
+        page.scores(table),
+        charts(rows, page.floors(table), draw_curve),
+        views_section(pictures),
+        page.next_steps(folder, settings),
+        page.details(folder, rows, settings, machine),
     )
-    return _write(folder / files.REPORT, title, body)
+    return _write(folder / files.REPORT, title, "\n".join(filter(None, sections)))
 
 
 def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True) if scores is not None or views is not None else None
+        if scores is not None or views is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         if scores is not None:
             _replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
         if views is not None:
@@ -158,6 +155,10 @@ def _plain_config(config: Any) -> dict[str, Any] | None:
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return dataclasses.asdict(config)
     return None if config is None else dict(config)
+
+
+def _read_scores(path: Path) -> dict[str, Any] | None:
+    return _plain_scores(json.loads(path.read_text("utf-8")))
 
 
 def _plain_scores(scores: Any) -> dict[str, Any] | None:

@@ -216,7 +216,16 @@ def test_an_interrupted_run_says_where_it_stopped(tmp_path):
     lines = "".join(json.dumps(row) + "\n" for row in history())
     (tmp_path / files.METRICS).write_text(lines + '{"kind": "step", "epo')
     assert len(read_history(tmp_path / files.METRICS)) == len(history())
-    assert "Stopped in epoch 7 of 60" in Page(write_report(tmp_path).read_text("utf-8")).text
+    assert "6 of 60 epochs, 120 steps" in Page(write_report(tmp_path).read_text("utf-8")).text
+
+
+def test_a_final_table_below_its_floors_is_no_success(tmp_path):
+    assert "verdict good" in full_run(tmp_path)
+    table = scores()
+    table["rows"][0]["scores"]["kNN"]["mean"] = 40.0
+    text = full_run(tmp_path, scores=table)
+    assert "verdict warn" in text
+    assert "kNN on the test split: 40.0 %, not above every floor" in text
 
 
 def test_one_row_and_values_that_are_not_finite(tmp_path):
