@@ -63,7 +63,7 @@ def report() -> int:
     worst = 0
     for finding in examine():
         mark = {"ok": "  ok ", "note": "note ", "fix": " FIX "}[finding.state]
-        print(f"{mark} {finding.topic:<10} {finding.text}", flush=True)
+        print(f"{mark} {finding.topic:<11} {finding.text}", flush=True)
         worst = max(worst, finding.state == "fix")
     print("\nSomething must be mended: see FIX." if worst else "\nAll that is needed is there.")
     return int(worst)
