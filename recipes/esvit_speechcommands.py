@@ -52,7 +52,7 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCro
     statistics = Normalize.measure(build_front_end(config.front_end), (batch.wave for batch in training.batches(256)))
     shape = EncoderConfig(config.front_end, config.backbone, training.clip_s)
     encoder = AudioEncoder.build(shape, statistics)
-    views = MultiCrop(config.views, encoder.image_size, training.clip_s, log_scale=float(statistics.std.mean()))
+    views = MultiCrop(config.views, encoder.image_size, training.clip_s)
     method = EsViT(encoder.backbone, config.method)
     encoder.backbone = method.encoder  # the teacher's
     return encoder, views, method

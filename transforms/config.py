@@ -59,10 +59,10 @@ class MultiCropConfig:
     local_time: list[float] = field(default_factory=lambda: [0.6, 1.2])
     # Range of the stretch in frequency, which changes pitch and formants (BYOL-A: 0.6 to 1.5).
     band_stretch: list[float] = field(default_factory=lambda: [0.6, 1.5])
-    # Largest share of another clip's power mixed in (BYOL-A: 0.4, version 2: 0.2); 0 for none.
+    # Largest share of another clip mixed in (BYOL-A: 0.4, version 2: 0.2); 0 for none.
     mixup: float = 0.4
     # Largest change of level at either end of a view, in standard deviations of the picture.
-    fader: float = 1.0
+    fader: float = 0.5
     # Deviation of a random equaliser, in standard deviations; 0 for none.
     equaliser: float = 0.0
     # Highest level of a flat background noise in half of the views, in standard deviations above the mean.

@@ -19,23 +19,24 @@ from torch.nn import functional
 from .draws import Draws
 
 
-def log_mixup_exp(image: Tensor, background: Tensor, share: Tensor, log_scale: float = 1.0) -> Tensor:
-    """Mix another sound in, in power: ln((1 - share) e^image + share e^background).
+def log_mixup_exp(image: Tensor, background: Tensor, share: Tensor) -> Tensor:
+    """Mix another sound in: ln((1 - share) e^image + share e^background).
+
+    In the unit of the normalised picture, as BYOL-A does it, and not in true power: a share of 0.4 of another word's
+    power is a second speaker, 4 dB quieter, and what two views have in common is then hardly there. Measured on
+    4,000 words: a contrastive loss reached a kNN of 51 within three epochs in this unit, 37 in true power.
 
     Args:
         image: (B, C, F, T).
         background: of the same shape.
-        share: of the background's power, (B,), from 0 to below 1.
-        log_scale: natural logarithms of power in one unit of the picture: the standard deviation that a normalised
-            log picture was divided by. 1 mixes in the picture's own unit, as BYOL-A does.
+        share: of the background, (B,), from 0 to below 1.
 
     >>> quiet, loud = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
     >>> log_mixup_exp(quiet, loud, torch.tensor([0.0])).abs().max().item()
     0.0
     """
     share = share[:, None, None, None]
-    mixed = torch.logaddexp(image * log_scale + (-share).log1p(), background * log_scale + share.log())
-    return mixed / log_scale
+    return torch.logaddexp(image + (-share).log1p(), background + share.log())
 
 
 def linear_fader(image: Tensor, begin: Tensor, end: Tensor) -> Tensor:
@@ -51,10 +52,9 @@ def equalise(image: Tensor, knots: Tensor) -> Tensor:
     return image + curve[..., None]
 
 
-def noise_floor(image: Tensor, level: Tensor, log_scale: float = 1.0) -> Tensor:
-    """Raise the picture to a flat background of `level` (B,), added in power; -inf leaves a clip as it is."""
-    level = level[:, None, None, None] * log_scale
-    return torch.logaddexp(image * log_scale, level.expand_as(image)) / log_scale
+def noise_floor(image: Tensor, level: Tensor) -> Tensor:
+    """Raise the picture to a flat background of `level` (B,), mixed as by `log_mixup_exp`; -inf leaves a clip alone."""
+    return torch.logaddexp(image, level[:, None, None, None].expand_as(image))
 
 
 def stripes(image: Tensor, axis: int, begin: Tensor, width: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ def stripes(image: Tensor, axis: int, begin: Tensor, width: Tensor) -> Tensor:
     return image.masked_fill(inside.view(shape), 0.0)
 
 
-def random_background(image: Tensor, draws: Draws, most: float, log_scale: float) -> Tensor:
+def random_background(image: Tensor, draws: Draws, most: float) -> Tensor:
     """Mix each clip with another of the batch, by a share of up to `most`."""
     share = draws.uniform(len(image), high=most)
-    return log_mixup_exp(image, image[draws.permutation(len(image))], share, log_scale)
+    return log_mixup_exp(image, image[draws.permutation(len(image))], share)
 
 
 def random_fader(image: Tensor, draws: Draws, most: float) -> Tensor:

@@ -63,7 +63,6 @@ class MultiCrop(nn.Module):
         config: sizes, ranges and strengths.
         image_size: (F, T) of a clip's picture.
         clip_s: seconds that the picture shows.
-        log_scale: natural logarithms of power in one unit of the picture, for mixing in power.
 
     Shape: image (B, C, F, T) to `Views`.
     Raises UserError when a view is larger than the clip can fill or has no room for a region.
@@ -74,9 +73,9 @@ class MultiCrop(nn.Module):
     ([(8, 1, 64, 96), (12, 1, 64, 48)], (5, 4, 4))
     """
 
-    def __init__(self, config: MultiCropConfig, image_size: tuple[int, int], clip_s: float, log_scale: float = 1.0):
+    def __init__(self, config: MultiCropConfig, image_size: tuple[int, int], clip_s: float):
         super().__init__()
-        self.config, self.clip_s, self.log_scale = config, clip_s, log_scale
+        self.config, self.clip_s = config, clip_s
         self.n_bins = image_size[0]
         self.frames_per_s = image_size[1] / clip_s
         self.global_size = self._size(config.global_s, config.global_band, "global")
@@ -119,14 +118,14 @@ class MultiCrop(nn.Module):
         """One view of every clip and its boxes (B, 4)."""
         config = self.config
         if config.mixup:
-            image = augment.random_background(image, draws, config.mixup, self.log_scale)
+            image = augment.random_background(image, draws, config.mixup)
         crops = self._crops(len(image), draws, seconds, band, stretch)
         view = crop_and_resize(image, crops, size)
         if config.noise:
             # Half of the views: from well below the mean of the clips up to `noise`.
             level = draws.uniform(len(view), low=-4.0, high=config.noise)
             silent = draws.uniform(len(view)) < 0.5
-            view = augment.noise_floor(view, level.masked_fill(silent, -torch.inf), self.log_scale)
+            view = augment.noise_floor(view, level.masked_fill(silent, -torch.inf))
         if config.fader:
             view = augment.random_fader(view, draws, config.fader)
         if config.equaliser:

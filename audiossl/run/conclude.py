@@ -84,7 +84,7 @@ def example_pictures(
                 f"the clip {name}",
                 hz,
                 end_s=encoder.clip_s,
-                boxes=tuple(Box(*box, label=str(v + 1)) for v, box in enumerate(in_hz)),
+                boxes=tuple(Box(*box, label=str(v + 1), local=v >= 2) for v, box in enumerate(in_hz)),
                 clip=name,
             )
         )
