@@ -58,6 +58,13 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCro
     return encoder, views, method
 
 
+def monitor(session: Session, encoder: AudioEncoder, knn: OnlineKNN, epoch: int) -> dict[str, float]:
+    """Is it learning? kNN, spread and rank of the teacher's features; with the first epoch, the floors of kNN."""
+    if not session.is_main or not session.monitor_due(epoch):
+        return {}
+    return {**knn(encoder), **(knn.floors(encoder) if epoch == 0 else {})}
+
+
 def main(config: Config) -> None:
     """Pretrain, keep the encoder, print and write what it is worth."""
     session = Session(config.run, config)
@@ -72,7 +79,7 @@ def main(config: Config) -> None:
     session.resume()
 
     learner: EsViT = session.unwrap(method)
-    monitors = OnlineKNN(clips)
+    knn = OnlineKNN(clips)
     total, per_epoch = session.total_steps(loader), session.steps_per_epoch(loader)
     clips_per_step = config.run.batch_size * config.run.accumulate * session.processes
     warmup = round(config.method.teacher_temperature_epochs * per_epoch)
@@ -91,13 +98,14 @@ def main(config: Config) -> None:
                     if step.index < config.method.freeze_last_layer_epochs * per_epoch:
                         for prototypes in learner.prototypes():
                             prototypes.grad = None
-                    session.clip(learner.parameters(), config.optim.clip_grad)
+                    if config.optim.clip_grad:
+                        session.clip(learner.parameters(), config.optim.clip_grad)
                 optimizer.step()
                 optimizer.zero_grad()
             if session.synced:
                 learner.update_teacher(momentum)
             session.log(step, {**out.logs, "momentum": momentum, "teacher_temperature": temperature})
-        session.end_epoch(epoch, monitors(encoder) if session.is_main and session.monitor_due(epoch) else {})
+        session.end_epoch(epoch, monitor(session, encoder, knn, epoch))
     session.finish()
     if session.is_main:
         conclude(session, encoder, views, clips, config.probe)

@@ -19,7 +19,8 @@ from torch.nn.functional import normalize
 from audiossl.run.verdict import verdict
 
 if TYPE_CHECKING:
-    from audiossl.data.cache import CachedClips
+    from audiossl.data.cached import CachedClips
+    from audiossl.encoder import AudioEncoder
 
 __all__ = ["OnlineKNN", "feature_std", "knn_accuracy", "rankme", "verdict"]
 
@@ -119,6 +120,20 @@ class OnlineKNN:
         self.batch_size = batch_size
         several = len(set(np.asarray(self.training.label_ids).tolist()) - {-1}) > 1
         self.labelled = several and bool((np.asarray(self.validation.label_ids) >= 0).any())
+
+    def floors(self, encoder: AudioEncoder) -> dict[str, float]:
+        """What kNN on the same clips gives without learning: random weights, the better log-mel statistic, chance."""
+        from audiossl.probes.baselines import log_mel_tables
+
+        if not self.labelled:
+            return {}
+        train_y, y = np.asarray(self.training.label_ids), np.asarray(self.validation.label_ids)
+        tables = zip(log_mel_tables(self.training).values(), log_mel_tables(self.validation).values(), strict=True)
+        return {
+            "knn_random": self(encoder.randomised(0))["knn"],
+            "knn_log_mel": max(knn_accuracy(train.x, train_y, other.x, y) for train, other in tables),
+            "knn_chance": 100.0 / len(set(train_y.tolist()) - {-1}),
+        }
 
     def __call__(self, encoder: nn.Module) -> dict[str, float]:
         """Monitors of this encoder (wave (B, S) -> (B, D)) in evaluation mode; its mode is restored."""
