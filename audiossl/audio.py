@@ -201,9 +201,7 @@ def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
             yield file
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(". ")
-        raise AudioError(
-            f"{name} cannot be decoded as audio ({reason}); it is damaged or no audio."
-        ) from error
+        raise AudioError(f"{name} cannot be decoded as audio ({reason}); it is damaged or no audio.") from error
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise AudioError(f"{name} cannot be read as audio ({error}).") from error
 
@@ -244,18 +242,14 @@ def _check_header(file: soundfile.SoundFile, name: str) -> None:
             raise AudioError(f"{name} is truncated: {there} of {promised} bytes of sound are there.")
 
 
-def _read(
-    file: soundfile.SoundFile, source: Source, first: int, last: int | None, channels: Channels
-) -> np.ndarray:
+def _read(file: soundfile.SoundFile, source: Source, first: int, last: int | None, channels: Channels) -> np.ndarray:
     """Frames [first, last) of the file's own rate: (S,), or (S, C) for "each"."""
     stop = file.frames if last is None else min(last, file.frames)
     file.seek(first)
     frames = file.read(stop - first, dtype="float32", always_2d=True)
     slack = _MP3_SLACK + 0.01 * (stop - first) if file.format == "MP3" else 0
     if len(frames) == 0 or len(frames) < stop - first - slack:
-        raise AudioError(
-            f"{name_of(source)} is truncated: {len(frames)} of {stop - first} samples are there."
-        )
+        raise AudioError(f"{name_of(source)} is truncated: {len(frames)} of {stop - first} samples are there.")
     if channels == "each":
         wave = frames
     elif channels == "first" or frames.shape[1] == 1:

@@ -89,9 +89,7 @@ usage: ...
 def test_marked_blocks_run(page: Path, empty_folder: Path):
     text = page.read_text()
     blocks = runnable_blocks(text)
-    assert len(blocks) == len(re.findall("^<!-- runs -->", text, re.MULTILINE)), (
-        "a mark without a block below it"
-    )
+    assert len(blocks) == len(re.findall("^<!-- runs -->", text, re.MULTILINE)), "a mark without a block below it"
     names: dict[str, object] = {}
     for language, content in blocks:
         if language == "python":

@@ -83,9 +83,7 @@ def test_patches_know_where_they_are():
     expected = [(16 * i + 7.5) * 167 / 16000 for i in range(6)]
     assert patches.centres_s.tolist() == pytest.approx(expected, abs=1e-5)
     hz = encoder.front_end.frequencies
-    assert patches.centres_hz.tolist() == pytest.approx(
-        [float(hz[16 * i + 7 : 16 * i + 9].mean()) for i in range(4)]
-    )
+    assert patches.centres_hz.tolist() == pytest.approx([float(hz[16 * i + 7 : 16 * i + 9].mean()) for i in range(4)])
     short = encoder.patches(torch.zeros(1, 100))
     assert short.centres_s.tolist() == [0.0]
 
@@ -168,9 +166,7 @@ def rename_a_weight(folder: Path) -> None:
 
 
 def add_a_weight(folder: Path) -> None:
-    save_file(
-        {**load_file(folder / "model.safetensors"), "head": torch.zeros(1)}, folder / "model.safetensors"
-    )
+    save_file({**load_file(folder / "model.safetensors"), "head": torch.zeros(1)}, folder / "model.safetensors")
 
 
 def cut_weights(folder: Path) -> None:
@@ -255,9 +251,7 @@ def test_randomised_repeats_by_seed_and_keeps_statistics():
 
 
 def test_per_bin_statistics_and_trained_kernels_are_saved(tmp_path):
-    config = EncoderConfig(
-        FrontEndConfig(backend="nnaudio", trainable=True), BackboneConfig("resnet10"), clip_s=0.25
-    )
+    config = EncoderConfig(FrontEndConfig(backend="nnaudio", trainable=True), BackboneConfig("resnet10"), clip_s=0.25)
     encoder = AudioEncoder.build(config, Normalize(torch.linspace(-10, -5, 64), torch.ones(64))).eval()
     with torch.no_grad():
         encoder.front_end.filters += 0.01

@@ -251,9 +251,7 @@ def test_files_and_functions_are_short():
 def modules_loaded_by(*modules: str) -> set[str]:
     """Import the modules in a fresh process, and return what that brought along."""
     code = f"import sys, {', '.join(modules)}; print(*sys.modules, sep=chr(10))"
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return set(run.stdout.split())
 
 

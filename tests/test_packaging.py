@@ -116,9 +116,7 @@ def test_metadata(shipped: tuple[Path, Path]):
     with zipfile.ZipFile(shipped[1]) as archive:
         names = archive.namelist()
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith("dist-info/METADATA"))
-        (scripts,) = (
-            archive.read(name).decode() for name in names if name.endswith("dist-info/entry_points.txt")
-        )
+        (scripts,) = (archive.read(name).decode() for name in names if name.endswith("dist-info/entry_points.txt"))
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "\nName: audiossl-toolkit\n" in metadata
     assert "\nLicense-Expression: Apache-2.0\n" in metadata

@@ -64,9 +64,7 @@ def cache_clips(clips: ClipSet | ClipStream, config: DataConfig, progress: bool 
         _build(folder, clips, config, progress)
         cached = _open(folder)
         if cached is None:
-            raise UserError(
-                f"the cache {folder} was damaged while it was written; delete it and start again."
-            )
+            raise UserError(f"the cache {folder} was damaged while it was written; delete it and start again.")
     if cached.skipped and config.on_error == "raise":
         raise audio.AudioError(_listing(cached.skipped[:1]) + "; mend it, or use --data.on_error=skip.")
     if cached.skipped and progress:
@@ -143,9 +141,7 @@ def _build(folder: Path, clips: ClipSet | ClipStream, config: DataConfig, progre
             file.flush()
             os.fsync(file.fileno())
         if not kept:
-            why = (
-                f"none of its {len(skipped)} clips can be read; the first: {skipped[0][1]}" if skipped else ""
-            )
+            why = f"none of its {len(skipped)} clips can be read; the first: {skipped[0][1]}" if skipped else ""
             raise UserError(f"the data set {clips.name} has no clips: {why or 'it is empty.'}")
         with _writing(folder.parent, needed):
             _write_table(private / _TABLE, _table(clips, config, kept, skipped))

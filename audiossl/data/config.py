@@ -60,9 +60,7 @@ class DataConfig:
         _choice("version", self.version, ("v0.01", "v0.02"))
         _choice("task", self.task, (35, 12, 10))
         if self.sample_rate < 1:
-            raise UserError(
-                f"--data.sample_rate is {self.sample_rate}; give a rate in Hz, for example 16000."
-            )
+            raise UserError(f"--data.sample_rate is {self.sample_rate}; give a rate in Hz, for example 16000.")
         if not (self.clip_s > 0 and round(self.clip_s * self.sample_rate) >= 1):
             raise UserError(f"--data.clip_s is {self.clip_s}; give a length in seconds above 0.")
         if self.limit is not None and self.limit < 1:

@@ -157,9 +157,7 @@ def _request(archive: Archive, part: Path, have: int, bar: tqdm) -> None:
         if answer.status_code == 416:
             part.unlink()  # the server has fewer bytes than we: what we hold is of another file
         answer.raise_for_status()
-        goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(
-            f"bytes {have}-"
-        )
+        goes_on = answer.status_code == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if not goes_on:
             have = 0
             bar.update(-bar.n)
@@ -195,18 +193,14 @@ def _checked(archive: Archive, path: Path) -> Path:
 def _unpack(path: Path, staging: Path, progress: bool) -> None:
     try:
         with tarfile.open(path, "r:gz") as tar:
-            for member in tqdm(
-                _safe(tar, path), desc=f"extracting {path.name}", unit=" files", disable=not progress
-            ):
+            for member in tqdm(_safe(tar, path), desc=f"extracting {path.name}", unit=" files", disable=not progress):
                 # "data" also drops set-uid bits and foreign owners; Python before 3.11.4 does not know it
                 if hasattr(tarfile, "data_filter"):
                     tar.extract(member, staging, filter="data")
                 else:
                     tar.extract(member, staging, set_attrs=False)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} is not a whole .tar.gz ({error}): remove it and download it again."
-        ) from error
+        raise UserError(f"{path} is not a whole .tar.gz ({error}): remove it and download it again.") from error
 
 
 def _safe(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
@@ -239,9 +233,7 @@ def _told(path: Path) -> Iterator[None]:
         if isinstance(error, requests.RequestException):
             raise
         todo = "make room" if error.errno == errno.ENOSPC else "choose another place with --data.root"
-        raise UserError(
-            f"{error.filename or path} cannot be written ({error.strerror or error}): {todo}."
-        ) from error
+        raise UserError(f"{error.filename or path} cannot be written ({error.strerror or error}): {todo}.") from error
 
 
 def _reason(problem: Exception | None) -> str:

@@ -74,8 +74,7 @@ class Espeak:
             self._lib: Any = _declare(ctypes.CDLL(module.get_library_path()))
         except OSError as error:
             raise UserError(
-                f"the speech engine of espeakng-loader does not load ({error}): "
-                "reinstall it, or use --data.root."
+                f"the speech engine of espeakng-loader does not load ({error}): reinstall it, or use --data.root."
             ) from error
         self._chunks: list[bytes] = []
         self._link: tempfile.TemporaryDirectory[str] | None = None
@@ -100,9 +99,7 @@ class Espeak:
             self._link.cleanup()
             self._link = None
 
-    def say(
-        self, text: str, voice: str, rate_wpm: int, pitch: int, pitch_range: int, volume: int
-    ) -> np.ndarray:
+    def say(self, text: str, voice: str, rate_wpm: int, pitch: int, pitch_range: int, volume: int) -> np.ndarray:
         """Speak `text` and return int16 samples (S,) at `sample_rate`.
 
         `voice` is an accent, or accent+variant ("en-us+f3"); `rate_wpm` 80 to 450 words a minute; `pitch`,
@@ -116,9 +113,7 @@ class Espeak:
             (_PITCH, pitch),
             (_RANGE, pitch_range),
         ):
-            self._check(
-                self._lib.espeak_SetParameter(parameter, int(value), 0), f"parameter {parameter}={value}"
-            )
+            self._check(self._lib.espeak_SetParameter(parameter, int(value), 0), f"parameter {parameter}={value}")
         self._chunks.clear()
         spoken = text.encode("utf-8")
         code = self._lib.espeak_Synth(spoken, len(spoken) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
@@ -143,8 +138,7 @@ class Espeak:
         chosen = self._lib.espeak_GetCurrentVoice().contents.identifier or b""
         if variant and not chosen.decode().endswith("+" + variant):
             raise UserError(
-                f"the speech engine has no voice variant {variant!r}: "
-                "audiossl.data.espeak.variants() lists them."
+                f"the speech engine has no voice variant {variant!r}: audiossl.data.espeak.variants() lists them."
             )
         self._voice = voice
 
@@ -156,9 +150,7 @@ class Espeak:
     @staticmethod
     def _check(code: int, doing: str) -> None:
         if code != _EE_OK:
-            raise UserError(
-                f"the speech engine failed when {doing} (code {code}): check the name, or use --data.root."
-            )
+            raise UserError(f"the speech engine failed when {doing} (code {code}): check the name, or use --data.root.")
 
     def _short(self, path: str) -> str:
         if len(path) <= _LONGEST_DATA_PATH:

@@ -38,9 +38,7 @@ def open_folder(config: DataConfig) -> ClipSet:
         rule = "validation_list.txt and testing_list.txt in the folder decide, the rest is for training"
         recordings = [replace(clip, split=listed.get(clip.id, "training")) for clip in recordings]
         if not any(clip.id in listed for clip in recordings):
-            raise UserError(
-                f"the lists in {root} name none of its {len(files)} audio files; mend or remove them."
-            )
+            raise UserError(f"the lists in {root} name none of its {len(files)} audio files; mend or remove them.")
     else:
         rule, recordings = split_by_file(recordings)
     return ClipSet.of(root.resolve().name, cut_recordings(recordings, config.clip_s), rule)

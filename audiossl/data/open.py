@@ -36,9 +36,7 @@ def _kind(root: Path) -> str:
     if root.is_file():
         if root.suffix.lower() == ".csv":
             return "manifest"
-        raise UserError(
-            f"--data.root {root} is a file, but no .csv manifest; give a folder of audio or a CSV."
-        )
+        raise UserError(f"--data.root {root} is a file, but no .csv manifest; give a folder of audio or a CSV.")
     from audiossl.data import speech_commands
 
     return "speech_commands" if speech_commands.looks_like(root) else "folder"

@@ -65,8 +65,7 @@ def open_speech_commands(config: DataConfig) -> ClipSet:
     commands = [clip for clip in clips if clip.label in COMMANDS]
     if missing := sorted(set(COMMANDS) - {clip.label for clip in commands}):
         raise UserError(
-            f"--data.task {config.task} needs ten words and {root} lacks {', '.join(missing)}: "
-            "use --data.task 35."
+            f"--data.task {config.task} needs ten words and {root} lacks {', '.join(missing)}: use --data.task 35."
         )
     if config.task == 10:
         return ClipSet.of("speech_commands-10", commands, rule)
@@ -138,8 +137,7 @@ def _listed(root: Path) -> dict[str, str] | None:
     if len(there) == 1:
         lacking = next(name for split, name in LISTS.items() if split not in there)
         raise UserError(
-            f"{root} has {LISTS[there[0]]} and no {lacking}: "
-            "add it, or remove the other one to split by the hash rule."
+            f"{root} has {LISTS[there[0]]} and no {lacking}: add it, or remove the other one to split by the hash rule."
         )
     splits = {}
     for split, name in LISTS.items():
@@ -234,7 +232,5 @@ def _places(lengths_s: list[float], begin: float, end: float, clip_s: float) -> 
     return [
         (which, start_ms)
         for which, length_s in enumerate(lengths_s)
-        for start_ms in range(
-            math.ceil(1000 * begin * length_s), math.floor(1000 * (end * length_s - clip_s)) + 1
-        )
+        for start_ms in range(math.ceil(1000 * begin * length_s), math.floor(1000 * (end * length_s - clip_s)) + 1)
     ]

@@ -237,18 +237,14 @@ def record(engine: espeak.Espeak, speaker: Speaker, word: str, draw: np.random.G
     return audio.to_int16((heard * 10 ** (gain_db / 20)).astype(np.float32))
 
 
-def _speak(
-    engine: espeak.Espeak, voice: str, word: str, rate_wpm: float, pitch: int, melody: int
-) -> np.ndarray:
+def _speak(engine: espeak.Espeak, voice: str, word: str, rate_wpm: float, pitch: int, melody: int) -> np.ndarray:
     """The word at 16 kHz without the silence around it; spoken faster when it is too long for its second."""
     for _ in range(3):
         raw = engine.say(word, voice, round(rate_wpm), pitch, melody, volume=100)
         size = np.abs(raw.astype(np.int32))
         loud = np.flatnonzero(size > 0.02 * size.max(initial=1))
         if len(loud) == 0:
-            raise UserError(
-                f"the speech engine is silent for {word!r} as {voice}: take other words or seeds."
-            )
+            raise UserError(f"the speech engine is silent for {word!r} as {voice}: take other words or seeds.")
         wave = raw[loud[0] : loud[-1] + 1].astype(np.float32) / 32768
         resampled = audio.resample(wave, engine.sample_rate, SAMPLE_RATE)
         if len(resampled) <= 0.9 * N_SAMPLES:

@@ -75,9 +75,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(self.server.status)
             return
         content = self.server.content
-        start = (
-            int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.knows_range else 0
-        )
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.server.knows_range else 0
         if start >= len(content):
             self.send_error(416)
             return
@@ -159,9 +157,7 @@ def test_a_server_without_range_sends_all_of_it_again(server: Server, tmp_path: 
 def test_wrong_bytes_are_removed_and_the_next_try_succeeds(server: Server, tmp_path: Path) -> None:
     good = server.content
     server.content = good[:-9] + b"not these"
-    with pytest.raises(
-        UserError, match=r"SHA-256 [0-9a-f]{64} where .* expected: the file was removed; try again"
-    ):
+    with pytest.raises(UserError, match=r"SHA-256 [0-9a-f]{64} where .* expected: the file was removed; try again"):
         fetch(server.archive, tmp_path / "words", progress=False)
     assert left_over(tmp_path) == []
     server.content = good
@@ -186,13 +182,9 @@ def test_a_piece_of_another_file_is_thrown_away(server: Server, tmp_path: Path) 
     assert left_over(tmp_path) == []
 
 
-def test_a_server_that_always_breaks_off_is_given_up_but_what_came_is_kept(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_server_that_always_breaks_off_is_given_up_but_what_came_is_kept(server: Server, tmp_path: Path) -> None:
     server.breaks_at = [4096] * 20
-    with pytest.raises(
-        UserError, match=r"cannot be downloaded \(.*; 4096 of \d+ bytes are kept\): try again"
-    ):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(.*; 4096 of \d+ bytes are kept\): try again"):
         fetch(server.archive, tmp_path / "words", progress=False)
     assert left_over(tmp_path) == ["words.tar.gz.part"]
     assert len(server.ranges) == 1 + download.BARREN_TRIES

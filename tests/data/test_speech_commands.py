@@ -71,9 +71,7 @@ def test_hash_rule_follows_its_formula() -> None:
         ("speech_commands_35w_mini", (321, 72, 100), 35, 403),
     ],
 )
-def test_real_folders_have_the_stated_clips_and_no_shared_speakers(
-    name, counts, n_labels, n_speakers, request
-) -> None:
+def test_real_folders_have_the_stated_clips_and_no_shared_speakers(name, counts, n_labels, n_speakers, request) -> None:
     clips = open_speech_commands(DataConfig(root=str(request.getfixturevalue(name))))
     assert tuple(len(clips.split(split)) for split in SPLITS) == counts
     assert (len(clips.labels), len(clips.speakers)) == (n_labels, n_speakers)

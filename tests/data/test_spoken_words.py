@@ -164,9 +164,7 @@ def test_what_is_there_is_not_built_again(cache: Path, monkeypatch: pytest.Monke
 
 def test_a_build_that_fails_leaves_nothing_and_says_why(tmp_path: Path) -> None:
     spec = replace(SMALL, words=("no/such/folder",))
-    with pytest.raises(
-        UserError, match=r"spoken_words could not be made \(.+\): mend that, or .*--data.root"
-    ):
+    with pytest.raises(UserError, match=r"spoken_words could not be made \(.+\): mend that, or .*--data.root"):
         ensure(spec, tmp_path, progress=False)
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
@@ -190,9 +188,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         ensure(SMALL, tmp_path / "file" / "cache", progress=False)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"words": ()}, {"training": -1}, {"training": 0, "validation": 0, "testing": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"words": ()}, {"training": -1}, {"training": 0, "validation": 0, "testing": 0}])
 def test_an_empty_specification_is_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match="is no data set"):
         SpokenWords(**wrong)

@@ -7,12 +7,12 @@ import os
 import sys
 
 import torch
+from audiossl.transforms.config import MultiCropConfig
+from audiossl.transforms.views import MultiCrop, Views
 from torch.nn.parallel import DistributedDataParallel
 
 from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.methods.esvit import EsViT, EsViTConfig
-from audiossl.transforms.config import MultiCropConfig
-from audiossl.transforms.views import MultiCrop, Views
 
 N_CLIPS = 4
 

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from audiossl.transforms.config import MultiCropConfig
+from audiossl.transforms.views import MultiCrop
 
 from audiossl.backbones import build_backbone
 from audiossl.backbones.config import BackboneConfig
 from audiossl.errors import UserError
 from audiossl.methods.esvit import EsViT, EsViTConfig
-from audiossl.transforms.config import MultiCropConfig
-from audiossl.transforms.views import MultiCrop
 
 SMALL = {"n_prototypes": 32, "hidden_dim": 32, "bottleneck_dim": 16}
 

@@ -11,19 +11,52 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from audiossl.recipes.esvit_speechcommands import Config, run
 
 import audiossl
-from audiossl.recipes.esvit_speechcommands import Config, run
 
 RATE = 8000
 RECIPE = Path(__file__).parents[2] / "recipes" / "esvit_speechcommands.py"
 # Pictures of 32 x 32 and narrow heads: seconds on one core.
-SMALL = (
-    "--data.sample_rate 8000 --data.clip_s 0.5 --front_end.sample_rate 8000 --front_end.n_fft 256 "
-    "--front_end.win_length 256 --front_end.hop_length 129 --front_end.n_mels 32 --front_end.f_max 3800 "
-    "--views.global_s 0.5 --views.local_s 0.25 --views.n_locals 1 --method.n_prototypes 32 --method.hidden_dim 32 "
-    "--method.bottleneck_dim 16 --method.region_weight 0.2 --run.batch_size 16 --run.epochs 2 --probe.quick --probe.random_seeds 0"
-).split()
+SMALL = [
+    "--data.sample_rate",
+    "8000",
+    "--data.clip_s",
+    "0.5",
+    "--front_end.sample_rate",
+    "8000",
+    "--front_end.n_fft",
+    "256",
+    "--front_end.win_length",
+    "256",
+    "--front_end.hop_length",
+    "129",
+    "--front_end.n_mels",
+    "32",
+    "--front_end.f_max",
+    "3800",
+    "--views.global_s",
+    "0.5",
+    "--views.local_s",
+    "0.25",
+    "--views.n_locals",
+    "1",
+    "--method.n_prototypes",
+    "32",
+    "--method.hidden_dim",
+    "32",
+    "--method.bottleneck_dim",
+    "16",
+    "--method.region_weight",
+    "0.2",
+    "--run.batch_size",
+    "16",
+    "--run.epochs",
+    "2",
+    "--probe.quick",
+    "--probe.random_seeds",
+    "0",
+]
 
 
 @pytest.fixture(scope="module")

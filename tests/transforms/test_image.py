@@ -3,7 +3,6 @@
 import math
 
 import torch
-
 from audiossl.transforms import image as augment
 from audiossl.transforms.draws import Draws
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
-from audiossl.errors import UserError
 from audiossl.transforms.config import MultiCropConfig
 from audiossl.transforms.views import Crops, MultiCrop, crop_and_resize
+
+from audiossl.errors import UserError
 
 PLAIN = {
     "mixup": 0.0,
