@@ -38,17 +38,12 @@ def help_text(config_type: type, recipe: str, presets: list[str], preset: str | 
     ]
     shown = config_files.defaults(config_type)
     if preset:
-        filled = config_files.build(config_type, config_files.read_preset(recipe, preset))
+        filled: Any = config_files.build(config_type, config_files.read_preset(recipe, preset))
         shown = config_files.to_dict(filled)
     sections = _sections(config_type, shown, "", "settings of the recipe")
     for title, rows in sections:
         lines += ["", title, *_table(rows, width)]
     return "\n".join(lines)
-
-
-def _preset_words(presets: list[str], preset: str | None) -> str:
-    names = ", ".join(presets) or "it has none"
-    return f"settings that ship with the recipe: {names}" + (f" [{preset}]" if preset else "")
 
 
 def _sections(config_type: type, defaults: dict[str, Any], prefix: str, title: str) -> Iterator[tuple[str, Rows]]:

@@ -80,7 +80,8 @@ def test_precedence_dataclass_preset_file_flag(tmp_path, presets):
     assert both.run.out == "runs/x"  # left as the recipe's own default
 
 
-def test_a_recipe_may_take_a_preset_by_itself(presets, capsys):
+def test_a_recipe_may_take_a_preset_by_itself(presets, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
     assert parse(Config, "toy", [], preset="small").lr == 0.5
     (Path(config_files.resources.files("")) / "configs" / "toy_big.yaml").write_text("run: {seed: 3}\n")
     named = parse(Config, "toy", ["--preset", "big"], preset="small")
@@ -88,7 +89,7 @@ def test_a_recipe_may_take_a_preset_by_itself(presets, capsys):
     with pytest.raises(SystemExit):
         parse(Config, "toy", ["--help"], preset="small")
     text = capsys.readouterr().out
-    assert "big, small [small]" in text
+    assert "big, small; without this flag and --config: small" in " ".join(text.split())
     assert "learning rate [0.5]" in text
 
 

@@ -67,6 +67,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         read_position(path)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_foreign_file_runs_no_code(tmp_path):
     class Evil:
         def __reduce__(self):
