@@ -1,4 +1,4 @@
-"""Schedules: pure functions of the global optimiser step, so that resuming needs no state and processes cannot disagree.
+"""Schedules: pure functions of the global optimiser step, so resuming needs no state and processes cannot disagree.
 
 Learning rate, weight decay, teacher momentum and teacher temperature as in DINO (Caron et al., 2021) and EsViT (Li et
 al., 2022); there the temperature moves once an epoch, here once a step.

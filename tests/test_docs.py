@@ -1,8 +1,8 @@
 """The documentation keeps its word: examples in docstrings and marked blocks of the pages run, links lead on.
 
-A block of README.md or docs/*.md runs when the line before its fence is `<!-- runs -->`: ```python blocks of
-one page share their names, as a reader would type them; of ```console blocks, the lines that begin with `$ `
-run in a shell. All happen in an empty folder that holds `my_sounds/`: two folders of three short tones each.
+A block of README.md or docs/*.md runs when the line before its fence is `<!-- runs -->`: ```python blocks of one page
+share their names, as a reader would type them; ```bash blocks run in a shell, of ```console blocks the lines that begin
+with `$ `. All happen in a folder with two kinds of short tones in `MY_SOUNDS/` and an encoder in `runs/mine/encoder`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
+from audiossl.encoder import AudioEncoder, EncoderConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,20 +45,20 @@ def runnable_blocks(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder that holds nothing but `my_sounds/`."""
+def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder that holds nothing but `MY_SOUNDS/`: two folders of three tones."""
     time_s = np.arange(16000) / 16000
     for label, frequency in (("low", 220.0), ("high", 1760.0)):
-        (tmp_path / "my_sounds" / label).mkdir(parents=True)
+        (tmp_path / "MY_SOUNDS" / label).mkdir(parents=True)
         for take in range(3):
             tone = 0.3 * np.sin(2 * np.pi * frequency * (1 + 0.02 * take) * time_s)
-            soundfile.write(tmp_path / "my_sounds" / label / f"{take}.wav", tone, 16000)
+            soundfile.write(tmp_path / "MY_SOUNDS" / label / f"{take}.wav", tone, 16000)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("module", modules_with_examples())
-def test_examples_of_docstrings(module: str, empty_folder: Path):
+def test_examples_of_docstrings(module: str, users_folder: Path):
     outcome = doctest.testmod(
         importlib.import_module(module), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     )
@@ -86,15 +88,20 @@ usage: ...
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_marked_blocks_run(page: Path, empty_folder: Path):
+def test_marked_blocks_run(page: Path, users_folder: Path):
     text = page.read_text()
     blocks = runnable_blocks(text)
     assert len(blocks) == len(re.findall("^<!-- runs -->", text, re.MULTILINE)), "a mark without a block below it"
+    if blocks:
+        AudioEncoder.build(EncoderConfig()).save_pretrained("runs/mine/encoder")
     names: dict[str, object] = {}
     for language, content in blocks:
         if language == "python":
             exec(compile(content, str(page), "exec"), names)
+        elif language == "bash":
+            run_in_shell(content)
         else:
+            assert language == "console", f"{language} blocks cannot run"
             commands = [line.removeprefix("$ ") for line in content.splitlines() if line.startswith("$ ")]
             assert commands, f"no line of this block begins with '$ ':\n{content}"
             run_in_shell("\n".join(commands))
