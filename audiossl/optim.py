@@ -60,7 +60,7 @@ def rates(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int
     """Learning rate and weight decay of a step, of the batch over all processes and micro-batches.
 
     >>> first = rates(OptimConfig(warmup_epochs=0), 0, 100, 10, 128)
-    >>> first.lr, first.weight_decay
+    >>> first.lr, round(first.weight_decay, 6)
     (0.00025, 0.04)
     """
     scale = clips_per_step / 256
