@@ -22,7 +22,7 @@ from audiossl.backbones import BackboneConfig
 from audiossl.config import parse
 from audiossl.data import CachedClips, DataConfig, cache_clips, open_clips, training_loader
 from audiossl.encoder import AudioEncoder, EncoderConfig
-from audiossl.errors import errors_for_people
+from audiossl.errors import UserError, errors_for_people
 from audiossl.methods.esvit import EsViT, EsViTConfig
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
 from audiossl.probes.config import ProbeTableConfig
@@ -49,6 +49,11 @@ class Config:
 
 def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCrop, EsViT]:
     """The encoder that will be kept, the views, and the method around a student of the same network."""
+    if config.front_end.sample_rate != training.sample_rate:
+        raise UserError(
+            f"--front_end.sample_rate is {config.front_end.sample_rate} and --data.sample_rate is "
+            f"{training.sample_rate}: give both the same."
+        )
     statistics = Normalize.measure(build_front_end(config.front_end), (batch.wave for batch in training.batches(256)))
     shape = EncoderConfig(config.front_end, config.backbone, training.clip_s)
     encoder = AudioEncoder.build(shape, statistics)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 @dataclass
 class BackboneConfig:
-    """Which network looks at the picture, and how its regions become one vector.
+    """Which network looks at the picture, and how its regions become one vector."""
 
-    name: resnet10, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small, or
-        "timm/<model>" for any model of timm that gives a map of features.
-    in_channels: pictures stacked as channels C.
-    drop_path: rate of stochastic depth while training, for the student only.
-    pool: see `audiossl.backbones.pool`.
-    """
-
+    # resnet10, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small, or timm/<model>
+    # for any model of timm that gives a map of features.
     name: str = "resnet10"
+    # Pictures stacked as channels.
     in_channels: int = 1
+    # Rate of stochastic depth, for the student only.
     drop_path: float = 0.0
+    # mean, mean_max, freq_mean or time_mean: see audiossl.backbones.pool.
     pool: str = "mean"
