@@ -1,0 +1,83 @@
+"""One table from several runs of a recipe that differ in their seed, written into a page between two marks.
+
+    python benchmarks/summarise_runs.py runs/seed0 runs/seed1 runs/seed2 --into docs/esvit.md
+
+Reads each run's scores.json and metrics.jsonl. The encoder's row is the mean and the range over the runs; floors are the
+same in all of them, or the first run's. The page must hold `<!-- runs: begin -->` and `<!-- runs: end -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
+
+
+def cell(scores: list[dict]) -> str:
+    """Mean and range of one column over the runs."""
+    values = [score["mean"] for score in scores]
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        low, high = scores[0]["low"], scores[0]["high"]
+        return f"{mean:.1f}" if low is None else f"{mean:.1f} ({low:.1f}-{high:.1f})"
+    return f"**{mean:.1f}** ({min(values):.1f}-{max(values):.1f})"
+
+
+def table(runs: list[Path]) -> str:
+    """Markdown: the encoder over all runs, then the floors of the first."""
+    scores = [json.loads((run / "scores.json").read_text()) for run in runs]
+    first = scores[0]
+    columns = first["columns"]
+    lines = ["| features | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for row in first["rows"]:
+        same = [other for score in scores for other in score["rows"] if other["name"] == row["name"]]
+        over = same if row["name"] == "encoder" else [row]
+        name = f"EsViT, {len(runs)} seeds" if row["name"] == "encoder" else row["name"]
+        cells = [cell([r["scores"][c] for r in over]) if c in row["scores"] else "" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    about = first["about"]
+    counts = about["split_clips"]
+    lines += [
+        "",
+        f"{about['clips']} clips, {about['speakers']} speakers, {len(about['labels'])} labels; training / validation / "
+        f"testing {counts['training']} / {counts['validation']} / {counts['testing']} clips ({about['split_rule']}). "
+        f"{about['protocol'][0].upper()}{about['protocol'][1:]}. Ranges: EsViT over the seeds of the run, random weights "
+        f"over seeds {', '.join(map(str, about['random_seeds']))}.",
+        "",
+        "Training: " + "; ".join(training(run) for run in runs) + ".",
+    ]
+    return "\n".join(lines)
+
+
+def training(run: Path) -> str:
+    """What the last row of metrics.jsonl says of a run's length."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["kind"] == "epoch"][-1]
+    minutes = last["seconds"] / 60
+    return f"{run.name} {last['epoch'] + 1} epochs, {last['step']} steps, {minutes:.0f} minutes, validation kNN {last['knn']:.1f}"
+
+
+def main() -> None:
+    """Print the table, or put it into a page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders with a scores.json")
+    parser.add_argument("--into", type=Path, help="page whose marked part is replaced")
+    given = parser.parse_args()
+    text = table(given.runs)
+    if given.into is None:
+        print(text)
+        return
+    page = given.into.read_text()
+    if BEGIN not in page or END not in page:
+        parser.error(f"{given.into} holds no {BEGIN} ... {END}")
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    beside = given.into.with_suffix(".part")
+    beside.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    os.replace(beside, given.into)
+
+
+if __name__ == "__main__":
+    main()
