@@ -54,8 +54,7 @@ def featurize(
         level: "file" gives one row each: the mean of its windows, weighted by how much sound each holds;
             "window" gives one row a window.
         window_s: length of a window in seconds; by default the length that the encoder was trained on.
-        hop_s: distance of the windows in seconds; by default they lie side by side. A short file, and the
-        rest at
+        hop_s: distance of the windows in seconds; by default they lie side by side. A short file, and the rest at
             the end of a long one, is centred in zeros; a rest below a tenth of a window is left out.
         batch_size: windows on the device at a time; the embeddings do not depend on it.
         device: "cpu", "cuda" ...; by default where a given `AudioEncoder` is, else a GPU when there is one.
@@ -205,8 +204,7 @@ def _row(
 def _status(recording: _Recording) -> tuple[str, str]:
     if recording.peak == 0:
         return "silent", "all samples are zero"
-    # Float files and resampling overshoot full scale a little; far above it the samples are no waves in [-1,
-    # 1].
+    # Float files and resampling overshoot full scale a little; far above it the samples are no waves in [-1, 1].
     if recording.peak > 4:
         return "ok", f"samples reach {recording.peak:.4g} where full scale is 1"
     return "ok", ""
