@@ -29,14 +29,14 @@ def conclude(
     encoder.save_pretrained(folder, extra=training_facts(session, clips))
     table = None
     if reason := why_no_probe(clips):
-        session.console.say(f"no table of scores: {reason}")
+        session.say(f"no table of scores: {reason}")
     else:
         table = probe_table(
             encoder,
             clips,
             random_seeds=probe.random_seeds,
             columns=QUICK_COLUMNS if probe.quick else ALL_COLUMNS,
-            say=lambda text: session.console.say(f"probing: {text}"),
+            say=lambda text: session.say(f"probing: {text}"),
         )
     page = write_report(
         session.out,
@@ -44,13 +44,13 @@ def conclude(
         views=example_pictures(encoder, views, clips.split("training")),
         warnings=_skipped(clips),
     )
-    session.console.say(_summary(table, folder, page))
+    session.say(_summary(table, folder, page))
 
 
 def training_facts(session: Session, clips: CachedClips) -> dict[str, Any]:
     """What the model card says of the training."""
     training = clips.split("training")
-    last = session.history[-1] if session.history else {}
+    last = session.recorder.history[-1] if session.recorder.history else {}
     return {
         "Trained on": f"{len(training)} clips of {clips.name} ({clips.split_rule.rstrip('.')}), without labels",
         "Length": f"{session.run.epochs} epochs, {last.get('step', 0)} steps, seed {session.run.seed}",
