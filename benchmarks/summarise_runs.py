@@ -2,8 +2,8 @@
 
     python benchmarks/summarise_runs.py runs/seed0 runs/seed1 runs/seed2 --into docs/esvit.md
 
-Reads each run's scores.json and metrics.jsonl. The encoder's row is the mean and the range over the runs; floors are the
-same in all of them, or the first run's. The page must hold `<!-- runs: begin -->` and `<!-- runs: end -->`.
+Reads each run's scores.json and metrics.jsonl. The encoder's row is the mean and the range over the runs; floors are
+the same in all of them, or the first run's. The page must hold `<!-- runs: begin -->` and `<!-- runs: end -->`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def table(runs: list[Path]) -> str:
         "",
         f"{about['clips']} clips, {about['speakers']} speakers, {len(about['labels'])} labels; training / validation / "
         f"testing {counts['training']} / {counts['validation']} / {counts['testing']} clips ({about['split_rule']}). "
-        f"{about['protocol'][0].upper()}{about['protocol'][1:]}. Ranges: EsViT over the seeds of the run, random weights "
-        f"over seeds {', '.join(map(str, about['random_seeds']))}.",
+        f"{about['protocol'][0].upper()}{about['protocol'][1:]}. Ranges: EsViT over the seeds of the run, random "
+        f"weights over seeds {', '.join(map(str, about['random_seeds']))}.",
         "",
         "Training: " + "; ".join(training(run) for run in runs) + ".",
     ]
@@ -56,8 +56,8 @@ def training(run: Path) -> str:
     """What the last row of metrics.jsonl says of a run's length."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["kind"] == "epoch"][-1]
-    minutes = last["seconds"] / 60
-    return f"{run.name} {last['epoch'] + 1} epochs, {last['step']} steps, {minutes:.0f} minutes, validation kNN {last['knn']:.1f}"
+    length = f"{last['epoch'] + 1} epochs, {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
+    return f"{run.name} {length}, validation kNN {last['knn']:.1f}"
 
 
 def main() -> None:
