@@ -32,7 +32,9 @@ class DataConfig:
     # Speech Commands: v0.01 or v0.02; 35 words, 12 (10 words + silence + unknown) or 10 words.
     version: str = "v0.02"
     task: int = 35
+    # Fetch the official archive of Speech Commands into the root when it is not there.
     download: bool = False
+    # Hz; recordings of another rate are resampled.
     sample_rate: int = 16000
     # Every clip is brought to this length: short ones centred in zeros, long recordings cut into several.
     clip_s: float = 1.0
@@ -42,7 +44,9 @@ class DataConfig:
     cache: str | None = None
     # Column names of a manifest or a hub data set; only the column of the audio has to exist.
     path_column: str = "path"
+    # Of a hub data set.
     audio_column: str = "audio"
+    # Columns that may be absent.
     label_column: str = "label"
     split_column: str = "split"
     speaker_column: str = "speaker"
