@@ -56,7 +56,7 @@ EXCEPTIONS = {
 }
 # Longer than the house wants, and why that reads better than cutting it up.
 LONG: dict[str, str] = {
-    "run/session.py": "the loop's contract in one place; its parts (state, recorder, clock, ranks ...) are files of their own",
+    "run/session.py": "the loop's contract in one place; its parts (state, recorder, clock ...) are files of their own",
 }
 MAX_FILE, MAX_FUNCTION = 350, 60
 

@@ -158,12 +158,14 @@ class EsViT(nn.Module):
             )
             logs["region_loss"] = loss_of_regions.detach()
             loss = (1.0 - config.region_weight) * loss_of_views + config.region_weight * loss_of_regions
+        # Logged without KoLeo: the cross-entropy is what ln K, a uniform output, is compared with.
+        logs["loss"] = loss.detach()
         logs["loss_over_ln_k"] = loss.detach() / math.log(config.n_prototypes)
         if config.koleo:
             spread = torch.stack([koleo_loss(view) for view in students[0].features.split(n_clips)]).mean()
             logs["koleo"] = spread.detach()
             loss = loss + config.koleo * spread
-        return Output(loss, {"loss": loss.detach(), **logs})
+        return Output(loss, logs)
 
     @torch.no_grad()
     def _targets(self, logits: Tensor, centre: Centre, temperature: float) -> Tensor:
