@@ -19,6 +19,8 @@ def resolve(config: DataConfig) -> DataConfig:
         if config.root is None:
             return replace(config, name="spoken_words")
         root = Path(config.root).expanduser()
+        if config.download and not root.exists():
+            return replace(config, name="speech_commands")  # the only archive there is to fetch
         _must_exist(root)
         return replace(config, name=_kind(root))
     if config.root is None and config.name in ("folder", "manifest", "hub"):

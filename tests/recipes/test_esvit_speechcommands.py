@@ -11,52 +11,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from audiossl.recipes.esvit_speechcommands import Config, run
+from audiossl.transforms import MultiCrop
 
 import audiossl
+from audiossl.config import parse, presets
+from audiossl.encoder import AudioEncoder, EncoderConfig
 
 RATE = 8000
 RECIPE = Path(__file__).parents[2] / "recipes" / "esvit_speechcommands.py"
 # Pictures of 32 x 32 and narrow heads: seconds on one core.
-SMALL = [
-    "--data.sample_rate",
-    "8000",
-    "--data.clip_s",
-    "0.5",
-    "--front_end.sample_rate",
-    "8000",
-    "--front_end.n_fft",
-    "256",
-    "--front_end.win_length",
-    "256",
-    "--front_end.hop_length",
-    "129",
-    "--front_end.n_mels",
-    "32",
-    "--front_end.f_max",
-    "3800",
-    "--views.global_s",
-    "0.5",
-    "--views.local_s",
-    "0.25",
-    "--views.n_locals",
-    "1",
-    "--method.n_prototypes",
-    "32",
-    "--method.hidden_dim",
-    "32",
-    "--method.bottleneck_dim",
-    "16",
-    "--method.region_weight",
-    "0.2",
-    "--run.batch_size",
-    "16",
-    "--run.epochs",
-    "2",
-    "--probe.quick",
-    "--probe.random_seeds",
-    "0",
-]
+SETTINGS = {
+    "data.sample_rate": RATE,
+    "data.clip_s": 0.5,
+    "front_end.sample_rate": RATE,
+    "front_end.n_fft": 256,
+    "front_end.win_length": 256,
+    "front_end.hop_length": 129,
+    "front_end.n_mels": 32,
+    "front_end.f_max": 3800,
+    "views.global_s": 0.5,
+    "views.local_s": 0.25,
+    "views.n_locals": 1,
+    "method.n_prototypes": 32,
+    "method.hidden_dim": 32,
+    "method.bottleneck_dim": 16,
+    "run.batch_size": 16,
+    "run.epochs": 2,
+    "probe.quick": True,
+    "probe.random_seeds": 0,
+}
+SMALL = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +198,18 @@ def test_an_empty_folder_is_said_so(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         call(monkeypatch, *command(tmp_path / "empty", tmp_path / "run"))
     assert "empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("preset", presets(RECIPE.stem))
+def test_each_preset_makes_views_that_its_backbone_takes(preset):
+    config = parse(Config, RECIPE.stem, ["--preset", preset])
+    shape = EncoderConfig(config.front_end, config.backbone, config.data.clip_s)
+    encoder = AudioEncoder.build(shape).eval()
+    views = MultiCrop(config.views, encoder.image_size, encoder.clip_s)(torch.zeros(1, 1, *encoder.image_size))
+    assert len(views.boxes) == 2 + config.views.n_locals
+    with torch.no_grad():
+        for group in views.images:
+            assert encoder.backbone(group[:1]).features.shape == (1, encoder.dim)
 
 
 def test_help_shows_every_section_without_training(monkeypatch, capsys):
