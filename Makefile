@@ -13,8 +13,8 @@ export PYTHON
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
 
-# One process, on the GPU where there is one; called again, it goes on with an interrupted run. Unless told, accelerate advises on each flag that was left out, and
-# adds its own traceback to an error (-q).
+# One process, on the GPU where there is one; called again, it goes on with an interrupted run. Unless told otherwise,
+# accelerate advises on each flag that was left out, and adds its own traceback to an error (-q).
 demo: .venv/.ready-demo  ## set up, then pretrain and probe on the embedded data set (10 minutes on 2 CPU cores)
 	$(PY) -m accelerate.commands.launch -q --num_processes 1 --num_machines 1 --mixed_precision no \
 	  --dynamo_backend no recipes/esvit_speechcommands.py --run.out runs/demo --run.resume \
