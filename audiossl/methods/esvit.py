@@ -86,7 +86,7 @@ class Branch(nn.Module):
 
     def __init__(self, backbone: Backbone, config: EsViTConfig):
         super().__init__()
-        shape = {
+        shape: dict[str, Any] = {
             "n_prototypes": config.n_prototypes,
             "hidden_dim": config.hidden_dim,
             "bottleneck_dim": config.bottleneck_dim,
@@ -187,7 +187,8 @@ class EsViT(nn.Module):
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
         """Move teacher and centres, once after each optimiser step: teacher <- m teacher + (1 - m) student."""
-        teacher, student = list(self.teacher.parameters()), list(self.student.parameters())
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(teacher, student, 1.0 - momentum)
         self.centre.update()
         self.region_centre.update()

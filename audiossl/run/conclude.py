@@ -77,14 +77,14 @@ def example_pictures(
     pictures = []
     for b, name in enumerate(chosen.ids):
         boxes = [drawn.boxes[v, b].tolist() for v in range(min(n_views, len(singles)))]
-        in_hz = [(start, end, *_hz(hz, np.array([low, high]))) for start, end, low, high in boxes]
+        in_hz = [(start, end, _hz(hz, np.array([low, high]))) for start, end, low, high in boxes]
         pictures.append(
             Picture(
                 image[b, 0].cpu().numpy(),
                 f"the clip {name}",
                 hz,
                 end_s=encoder.clip_s,
-                boxes=tuple(Box(*box, label=str(v + 1), local=v >= 2) for v, box in enumerate(in_hz)),
+                boxes=tuple(Box(s, e, f[0], f[1], label=str(v + 1), local=v >= 2) for v, (s, e, f) in enumerate(in_hz)),
                 clip=name,
             )
         )
