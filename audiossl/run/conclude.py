@@ -84,7 +84,10 @@ def example_pictures(
                 f"the clip {name}",
                 hz,
                 end_s=encoder.clip_s,
-                boxes=tuple(Box(s, e, f[0], f[1], label=str(v + 1), local=v >= 2) for v, (s, e, f) in enumerate(in_hz)),
+                boxes=tuple(
+                    Box(start, end, band[0], band[1], label=str(v + 1), local=v >= 2)
+                    for v, (start, end, band) in enumerate(in_hz)
+                ),
                 clip=name,
             )
         )
