@@ -81,6 +81,10 @@ class Backbone(nn.Module):
     def regions(self, image: Tensor) -> tuple[Tensor, Size]:
         """Regions (B, P, D) and their grid (F', T')."""
         pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
+        if self.patch_size == (1, 1):
+            # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
+            # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
+            pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
         if any(pad):
             image = functional.pad(image, (0, pad[1], 0, pad[0]))
         x = self.net.forward_features(image)

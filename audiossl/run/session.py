@@ -156,9 +156,7 @@ class Session:
     def _placed(self, model: nn.Module) -> nn.Module:
         if self.device.type == "cuda" and self.processes > 1:  # SyncBatchNorm raises on a CPU
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        # Several CPU processes in bf16 and channels_last gave NaN now and then in the first steps (5 of 12 runs of
-        # torch 2.14; none of 4 in the other layout, none in fp32, none of one process).
-        if self.run.channels_last and not (self.device.type == "cpu" and self.processes > 1):
+        if self.run.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
