@@ -1,6 +1,6 @@
 """One table from several runs of a recipe that differ in their seed, written into a page between two marks.
 
-    python benchmarks/summarise_runs.py runs/seed0 runs/seed1 runs/seed2 --into docs/esvit.md
+    python benchmarks/summarise_runs.py runs/seed0 runs/seed1 runs/seed2 --into docs/esvit.md --curves docs/esvit.svg
 
 Reads each run's scores.json and metrics.jsonl. The encoder's row is the mean and the range over the runs; floors are
 the same in all of them, or the first run's. The page must hold `<!-- runs: begin -->` and `<!-- runs: end -->`.
@@ -54,10 +54,36 @@ def table(runs: list[Path]) -> str:
 
 def training(run: Path) -> str:
     """What the last row of metrics.jsonl says of a run's length."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    last = [row for row in rows if row["kind"] == "epoch"][-1]
+    last = epochs(run)[-1]
     length = f"{last['epoch'] + 1} epochs, {last['step']} steps, {last['seconds'] / 60:.0f} minutes"
     return f"{run.name} {length}, validation kNN {last['knn']:.1f}"
+
+
+def epochs(run: Path) -> list[dict]:
+    """Rows of the epochs of a run."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == "epoch"]
+
+
+def curves(runs: list[Path], path: Path) -> None:
+    """Draw what the monitors saw, one line a run, with the floors of kNN."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 4, figsize=(13, 3), layout="constrained")
+    titles = {"knn": "kNN, validation, %", "loss_over_ln_k": "loss / ln K", "teacher_entropy": "teacher entropy, nats"}
+    for ax, (key, title) in zip(axes, {**titles, "rankme": "RankMe"}.items(), strict=True):
+        for run in runs:
+            rows = epochs(run)
+            ax.plot([row["epoch"] + 1 for row in rows], [row[key] for row in rows], label=run.name)
+        ax.set(title=title, xlabel="epoch")
+    first = epochs(runs[0])[0]
+    for key, name, style in (("knn_random", "random weights", "--"), ("knn_log_mel", "log-mel", ":")):
+        axes[0].axhline(first[key], color="grey", linestyle=style, label=name)
+    axes[0].legend(fontsize=7)
+    figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -65,7 +91,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with a scores.json")
     parser.add_argument("--into", type=Path, help="page whose marked part is replaced")
+    parser.add_argument("--curves", type=Path, help="picture to draw the monitors' curves into")
     given = parser.parse_args()
+    if given.curves:
+        curves(given.runs, given.curves)
     text = table(given.runs)
     if given.into is None:
         print(text)

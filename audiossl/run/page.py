@@ -250,7 +250,7 @@ def next_steps(folder: Path, settings: Mapping[str, Any]) -> str:
     root = setting(settings, "data", "root")
     data = f" --data.root {shlex.quote(str(root))}" if root else ""
     commands = (
-        f"audiossl featurize YOUR_AUDIO_FOLDER --model {encoder} -o embeddings.parquet\n"
+        f"audiossl featurize YOUR_AUDIO_FOLDER --model {encoder} -o embeddings.npz\n"
         f"audiossl probe --encoder {encoder}{data} --json scores.json\n"
         f'python -c "import audiossl; encoder = audiossl.load_model({str(folder / files.ENCODER)!r})"'
     )
