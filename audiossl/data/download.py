@@ -130,7 +130,7 @@ def _fill(archive: Archive, part: Path, progress: bool) -> None:
     """Ask for the missing end of `part` until it has the stated size."""
     barren = 0
     problem: Exception | None = None
-    bar = tqdm(total=archive.n_bytes, unit="B", unit_scale=True, desc=archive.file_name, disable=not progress)
+    bar = tqdm(total=archive.n_bytes, unit="B", unit_scale=True, desc=archive.file_name, disable=not progress or None)
     with bar:
         while (have := part.stat().st_size if part.exists() else 0) < archive.n_bytes:
             bar.update(have - bar.n)
@@ -193,7 +193,9 @@ def _checked(archive: Archive, path: Path) -> Path:
 def _unpack(path: Path, staging: Path, progress: bool) -> None:
     try:
         with tarfile.open(path, "r:gz") as tar:
-            for member in tqdm(_safe(tar, path), desc=f"extracting {path.name}", unit=" files", disable=not progress):
+            for member in tqdm(
+                _safe(tar, path), desc=f"extracting {path.name}", unit=" files", disable=not progress or None
+            ):
                 # "data" also drops set-uid bits and foreign owners; Python before 3.11.4 does not know it
                 if hasattr(tarfile, "data_filter"):
                     tar.extract(member, staging, filter="data")

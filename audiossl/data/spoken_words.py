@@ -144,7 +144,7 @@ def _build_apart(spec: SpokenWords, folder: Path, progress: bool) -> None:
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True) as process,
-        tqdm(total=spec.n_clips, desc="speaking spoken_words", unit=" clips", disable=not progress) as bar,
+        tqdm(total=spec.n_clips, desc="speaking spoken_words", unit=" clips", disable=not progress or None) as bar,
     ):
         assert process.stdout is not None
         for line in process.stdout:
