@@ -3,6 +3,9 @@
 A value comes from the dataclass, then from `--preset NAME` (a file that ships with the recipes), then from
 `--config FILE.yaml`, then from flags `--a.b value`; the later one wins. Whatever does not fit is said in one
 sentence that names the flag, or the file and its line.
+
+A section may have several types (`--frontend.type cqt`): a dataclass that is a `draccus.ChoiceRegistry`. Its keys are
+then those of the chosen type, and what a preset or file says of another type's keys is dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import dataclasses
 import os
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +26,7 @@ from audiossl.config_sources import Setting, alternatives, nearest, read_flags, 
 from audiossl.errors import UserError
 
 T = TypeVar("T")
+Chosen = Mapping[str, str]  # key of a section of several types -> name of its type
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -43,9 +47,10 @@ def parse(config_type: type[T], recipe: str, argv: Sequence[str] | None = None, 
     if "--help" in arguments or "-h" in arguments:
         from audiossl.config_help import help_text  # imports this module
 
-        print(help_text(config_type, recipe, presets(recipe), preset))
+        print(help_text(config_type, recipe, presets(recipe), preset, _type_flags(config_type, arguments)))
         raise SystemExit(0)
-    files, flags = read_flags(leaves(config_type), arguments)
+    files, flags = read_flags(leaves_of_all_types(config_type), arguments)
+    flags.sort(key=lambda setting: not setting.key.endswith(".type"))  # first: the other flags are meant for it
     if preset and not files:
         files = [("preset", preset)]
     settings = [setting for kind, name in files if kind == "preset" for setting in read_preset(recipe, name)]
@@ -129,26 +134,96 @@ def section_type(hint: Any) -> type | None:
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
-def leaves(config_type: type) -> dict[str, Any]:
+def type_names(hint: Any) -> tuple[str, ...]:
+    """Names of the types of a section that has several; empty for any other field."""
+    has_types = isinstance(hint, type) and issubclass(hint, draccus.ChoiceRegistry)
+    return tuple(hint.get_known_choices()) if has_types else ()
+
+
+def section_of(field: dataclasses.Field[Any], hint: Any, place: str, chosen: Chosen) -> type | None:
+    """The dataclass that holds the keys below `place`: of several types the chosen one, else the field's default."""
+    section = section_type(hint)
+    if section is None or not type_names(hint):
+        return section
+    if place in chosen:
+        return hint.get_choice_class(chosen[place])
+    assert field.default_factory is not dataclasses.MISSING, "a section of several types needs a default"
+    return type(field.default_factory())
+
+
+def leaves(config_type: type, chosen: Chosen = {}, prefix: str = "") -> dict[str, Any]:  # noqa: B006 (never changed)
     """The settable keys `a.b` of a dataclass and their types."""
     found: dict[str, Any] = {}
     for field, hint in fields_of(config_type):
-        section = section_type(hint)
-        inner = {"": hint} if section is None else {f".{key}": leaf for key, leaf in leaves(section).items()}
-        found |= {field.name + key: leaf for key, leaf in inner.items()}
+        place = prefix + field.name
+        section = section_of(field, hint, place, chosen)
+        if names := type_names(hint):
+            found[f"{place}.type"] = typing.Literal[names]
+        found |= {place: hint} if section is None else leaves(section, chosen, f"{place}.")
     return found
 
 
-def defaults(config_type: type) -> dict[str, Any]:
+def sections_of_types(config_type: type, prefix: str = "") -> dict[str, tuple[str, ...]]:
+    """The sections that have several types, and the names of these."""
+    found: dict[str, tuple[str, ...]] = {}
+    for field, hint in fields_of(config_type):
+        if names := type_names(hint):
+            found[prefix + field.name] = names
+        elif section := section_type(hint):
+            found |= sections_of_types(section, f"{prefix}{field.name}.")
+    return found
+
+
+def leaves_of_all_types(config_type: type) -> dict[str, Any]:
+    """The settable keys whatever types are chosen."""
+    found: dict[str, Any] = {}
+    for place, names in sections_of_types(config_type).items():
+        for name in names:
+            found |= leaves(config_type, {place: name})
+    return found | leaves(config_type)
+
+
+def chosen_types(config_type: type, settings: Iterable[Setting]) -> dict[str, str]:
+    """The types that settings choose, the last one winning; names that do not exist are left out."""
+    known = sections_of_types(config_type)
+    pairs = ((setting.key.removesuffix(".type"), setting) for setting in settings if setting.key.endswith(".type"))
+    return {place: str(setting.value) for place, setting in pairs if str(setting.value) in known.get(place, ())}
+
+
+def _type_flags(config_type: type, arguments: list[str]) -> list[Setting]:
+    """The types that a command line chooses, whatever else stands on it."""
+    found = []
+    for place in sections_of_types(config_type):
+        flag = f"--{place}.type"
+        for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            name, _, inline = word.partition("=")
+            if name == flag:
+                found.append(Setting(f"{place}.type", inline or following, flag))
+    return found
+
+
+def _without_dropped(config_type: type, settings: list[Setting], known: dict[str, Any]) -> Iterator[Setting]:
+    """Leave out what was said of a section's type before another type was chosen, where that has no such key."""
+    for number, setting in enumerate(settings):
+        before = leaves(config_type, chosen_types(config_type, settings[: number + 1]))
+        if setting.key in known or setting.key not in before:
+            yield setting
+
+
+def defaults(config_type: type, chosen: Chosen = {}, prefix: str = "") -> dict[str, Any]:  # noqa: B006
     """Default values as nested plain dictionaries; required fields are left out."""
     tree: dict[str, Any] = {}
     for field, hint in fields_of(config_type):
-        if field.default is not dataclasses.MISSING:
+        place = prefix + field.name
+        section = section_of(field, hint, place, chosen)
+        if place in chosen and section is not None:
+            tree[field.name] = draccus.encode(section(), hint)
+        elif field.default is not dataclasses.MISSING:
             tree[field.name] = draccus.encode(field.default, hint)
         elif field.default_factory is not dataclasses.MISSING:
             tree[field.name] = draccus.encode(field.default_factory(), hint)
-        elif section := section_type(hint):
-            tree[field.name] = defaults(section)
+        elif section is not None:
+            tree[field.name] = defaults(section, chosen, f"{place}.")
     return tree
 
 
@@ -157,12 +232,14 @@ def build(config_type: type[T], settings: Iterable[Setting]) -> T:
 
     Each value is checked by itself, so that the `UserError` for a wrong one names its place.
     """
-    known = leaves(config_type)
-    tree = defaults(config_type)
+    settings = list(settings)
+    chosen = chosen_types(config_type, settings)
+    known = leaves(config_type, chosen)
+    tree = defaults(config_type, chosen)
     places: dict[str, str] = {}
-    for setting in settings:
+    for setting in _without_dropped(config_type, settings, known):
         if setting.key not in known:
-            raise UserError(_unknown(setting, known))
+            raise UserError(_unknown(setting, known, chosen))
         places[setting.key] = setting.source
         *sections, name = setting.key.split(".")
         branch = tree
@@ -179,7 +256,11 @@ def build(config_type: type[T], settings: Iterable[Setting]) -> T:
         raise UserError(_own_check(error, places)) from None
 
 
-def _unknown(setting: Setting, known: dict[str, Any]) -> str:
+def _unknown(setting: Setting, known: dict[str, Any], chosen: Chosen) -> str:
+    section, _, name = setting.key.rpartition(".")
+    if section in chosen:
+        keys = [key.rpartition(".")[2] for key in known if key.startswith(f"{section}.")]
+        return f"{setting.source}: {section}.type {chosen[section]} has no {name}; it has {', '.join(keys)}."
     inner = [key for key in known if key.startswith(f"{setting.key}.")]
     if inner:
         return f"{setting.source}: {setting.key} is a section; give values to its keys, such as {inner[0]}."

@@ -6,17 +6,23 @@ import ast
 import inspect
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from audiossl import config as config_files
-from audiossl.config_sources import type_name
+from audiossl.config_sources import Setting, type_name
 
 Rows = list[tuple[str, str]]
 
 
-def help_text(config_type: type, recipe: str, presets: list[str], preset: str | None = None) -> str:
-    """What a recipe prints for `--help`: usage, where values come from, all flags by section."""
+def help_text(
+    config_type: type,
+    recipe: str,
+    presets: list[str],
+    preset: str | None = None,
+    types: Sequence[Setting] = (),
+) -> str:
+    """What a recipe prints for `--help`: usage, where values come from, all flags by section, of the chosen `types`."""
     taken = f"; without this flag and --config: {preset}" if preset else ""
     width = max(60, min(shutil.get_terminal_size().columns, 110))
     about = _about(config_type)
@@ -36,22 +42,30 @@ def help_text(config_type: type, recipe: str, presets: list[str], preset: str | 
         ),
         *_table(files, width),
     ]
-    shown = config_files.defaults(config_type)
+    chosen = config_files.chosen_types(config_type, types)
+    shown = config_files.defaults(config_type, chosen)
     if preset:
-        filled: Any = config_files.build(config_type, config_files.read_preset(recipe, preset))
+        filled: Any = config_files.build(config_type, [*config_files.read_preset(recipe, preset), *types])
         shown = config_files.to_dict(filled)
-    sections = _sections(config_type, shown, "", "settings of the recipe")
+    sections = _sections(config_type, shown, chosen, "", "settings of the recipe")
     for title, rows in sections:
         lines += ["", title, *_table(rows, width)]
     return "\n".join(lines)
 
 
-def _sections(config_type: type, defaults: dict[str, Any], prefix: str, title: str) -> Iterator[tuple[str, Rows]]:
+def _sections(
+    config_type: type, defaults: dict[str, Any], chosen: config_files.Chosen, prefix: str, title: str
+) -> Iterator[tuple[str, Rows]]:
     """A dataclass's own fields, then each section in it: (title, rows)."""
     comments = field_comments(config_type)
     rows, inner = [], []
+    if names := config_files.type_names(config_type):
+        text = (
+            f"The keys below are those of this type; `--{prefix}type NAME --help` shows another's. [{defaults['type']}]"
+        )
+        rows.append((f"--{prefix}type {'|'.join(names)}", text))
     for field, hint in config_files.fields_of(config_type):
-        section = config_files.section_type(hint)
+        section = config_files.section_of(field, hint, prefix + field.name, chosen)
         if section is not None:
             inner.append((field.name, section))
             continue
@@ -63,7 +77,7 @@ def _sections(config_type: type, defaults: dict[str, Any], prefix: str, title: s
     for name, section in inner:
         about = _about(section)
         heading = f"{prefix}{name}: {about}" if about else f"{prefix}{name}:"
-        yield from _sections(section, defaults.get(name, {}), f"{prefix}{name}.", heading)
+        yield from _sections(section, defaults.get(name, {}), chosen, f"{prefix}{name}.", heading)
 
 
 def field_comments(config_type: type) -> dict[str, str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiossl.backbones import Backbone, BackboneConfig, BackboneOutput, build_backbone
 from audiossl.errors import UserError
-from audiossl.transforms import FrontEnd, FrontEndConfig, Normalize, as_float, build_front_end
+from audiossl.transforms import FrontEnd, FrontEndConfig, MelConfig, Normalize, as_float, build_frontend
 
 Folder = str | os.PathLike[str]
 
@@ -25,7 +25,7 @@ Folder = str | os.PathLike[str]
 class EncoderConfig:
     """What an encoder is built from; clip_s is the length in seconds that it is trained on."""
 
-    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    frontend: FrontEndConfig = field(default_factory=MelConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     clip_s: float = 1.0
 
@@ -54,16 +54,16 @@ class AudioEncoder(nn.Module):
     (torch.Size([2, 256]), torch.Size([1, 256]))
     """
 
-    def __init__(self, front_end: FrontEnd, normalize: Normalize, backbone: Backbone, config: EncoderConfig):
+    def __init__(self, frontend: FrontEnd, normalize: Normalize, backbone: Backbone, config: EncoderConfig):
         super().__init__()
-        self.front_end = front_end
+        self.frontend = frontend
         self.normalize = normalize
         self.backbone = backbone
         self.config = config
-        self.sample_rate = front_end.sample_rate
+        self.sample_rate = frontend.sample_rate
         self.clip_s = config.clip_s
-        self.n_samples = round(config.clip_s * front_end.sample_rate)
-        self.image_size = (front_end.n_bins, front_end.n_frames(self.n_samples))
+        self.n_samples = round(config.clip_s * frontend.sample_rate)
+        self.image_size = (frontend.n_bins, frontend.n_frames(self.n_samples))
         self.dim = backbone.feature_dim
 
     @classmethod
@@ -74,14 +74,14 @@ class AudioEncoder(nn.Module):
         """
         if not config.clip_s > 0:
             raise UserError(f"clip_s={config.clip_s} must be positive (seconds).")
-        front_end = build_front_end(config.front_end)
-        frames = front_end.n_frames(round(config.clip_s * front_end.sample_rate))
-        backbone = build_backbone(config.backbone, (front_end.n_bins, frames))
-        return cls(front_end, normalize or Normalize(), backbone, config)
+        frontend = build_frontend(config.frontend)
+        frames = frontend.n_frames(round(config.clip_s * frontend.sample_rate))
+        backbone = build_backbone(config.backbone, (frontend.n_bins, frames), frontend.n_channels)
+        return cls(frontend, normalize or Normalize(), backbone, config)
 
     def image(self, wave: Tensor) -> Tensor:
         """Normalised picture (B, C, F, T) of waves (B, S), int16 or floats in [-1, 1] at `sample_rate`."""
-        return self.normalize(self.front_end(as_float(wave)))
+        return self.normalize(self.frontend(as_float(wave)))
 
     def output(self, wave: Tensor) -> BackboneOutput:
         """Features (B, D) and regions (B, P, dim of a region), float32 even under autocast."""
@@ -102,14 +102,14 @@ class AudioEncoder(nn.Module):
         """
         output = self.output(wave)
         stride = self.backbone.stride
-        frames, bins = self.front_end.n_frames(wave.shape[1]), self.front_end.n_bins
+        frames, bins = self.frontend.n_frames(wave.shape[1]), self.frontend.n_bins
         frame = _cell_middles(output.grid[1], stride[1], frames)
         row = _cell_middles(output.grid[0], stride[0], bins)
-        hz = self.front_end.frequencies.cpu()
+        hz = self.frontend.frequencies.cpu()
         low = row.floor().long()
         high = (low + 1).clamp(max=bins - 1)
         centres_hz = torch.lerp(hz[low], hz[high], row - low)
-        centres_s = frame * self.front_end.hop_length / self.sample_rate
+        centres_s = frame * self.frontend.hop_length / self.sample_rate
         return Patches(output.patches, output.grid, centres_s, centres_hz)
 
     def randomised(self, seed: int) -> AudioEncoder:

@@ -43,7 +43,7 @@ def describe(encoder: AudioEncoder, extra: Mapping[str, Any]) -> dict[str, Any]:
         "clip_s": encoder.clip_s,
         "image_size": list(encoder.image_size),
         "dim": encoder.dim,
-        "front_end": asdict(encoder.config.front_end),
+        "frontend": encoder.config.frontend.to_dict(),
         "backbone": asdict(encoder.config.backbone),
         "versions": {
             "audiossl": audiossl.__version__,
@@ -174,7 +174,8 @@ def _section(kind: type[T], config: Mapping[str, Any], key: str, path: Path) -> 
     if not isinstance(values, dict):
         raise UserError(f"{path} has no section {key!r}: the file is damaged.")
     known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for name, value in values.items():
+    settings = {name: value for name, value in values.items() if name != "type"}
+    for name, value in settings.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
@@ -183,7 +184,17 @@ def _section(kind: type[T], config: Mapping[str, Any], key: str, path: Path) -> 
         right = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
         if not right:
             raise UserError(f"{path} has {key}.{name}={value!r}: expected a value like {default!r}.")
-    return kind(**values)
+    return kind(**settings)
+
+
+def _frontend(config: Mapping[str, Any], path: Path) -> FrontEndConfig:
+    """Settings of the front end, of the class that its type names."""
+    values = config.get("frontend")
+    known = FrontEndConfig.get_known_choices()
+    if isinstance(values, dict) and values.get("type") not in known:
+        raise UserError(f"{path} has frontend.type={values.get('type')!r}: expected one of {', '.join(known)}.")
+    kind = known[values["type"]] if isinstance(values, dict) else FrontEndConfig
+    return _section(kind, config, "frontend", path)
 
 
 def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEncoder:
@@ -191,7 +202,7 @@ def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEnco
     if not isinstance(clip_s, (int, float)):
         raise UserError(f"{path} has clip_s={clip_s!r}: expected the length of a clip in seconds.")
     encoder_config = EncoderConfig(
-        _section(FrontEndConfig, config, "front_end", path),
+        _frontend(config, path),
         _section(BackboneConfig, config, "backbone", path),
         float(clip_s),
     )

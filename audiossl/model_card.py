@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 def model_card(encoder: AudioEncoder, name: str, extra: Mapping[str, Any]) -> str:
     """Model card of an encoder called `name`; `extra` holds the facts of its training."""
-    front_end, backbone = encoder.config.front_end, encoder.config.backbone
+    frontend, backbone = encoder.config.frontend, encoder.config.backbone
     parameters = sum(p.numel() for p in encoder.backbone.parameters())
-    hop_ms = front_end.hop_length / encoder.sample_rate * 1e3
+    hz = encoder.frontend.frequencies.tolist()
+    hop_ms = frontend.hop_length / encoder.sample_rate * 1e3
     facts = {
         "Input": f"mono wave at {encoder.sample_rate} Hz; trained on clips of {encoder.clip_s:g} s",
-        "Picture": f"{front_end.name}, {encoder.image_size[0]} bins x {encoder.image_size[1]} frames, "
-        f"{front_end.f_min:g} to {front_end.f_max:g} Hz, hop {hop_ms:.2f} ms",
+        "Picture": f"{frontend.type}, {encoder.image_size[0]} bins x {encoder.image_size[1]} frames, "
+        f"{hz[0]:.0f} to {hz[-1]:.0f} Hz, hop {hop_ms:.2f} ms",
         "Backbone": f"{backbone.name}, {parameters / 1e6:.2f} M parameters, pooling {backbone.pool}",
         "Embedding": f"{encoder.dim} numbers a clip; regions of {encoder.backbone.dim}",
         **{str(key): _one_line(value) for key, value in extra.items()},

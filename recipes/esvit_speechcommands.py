@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from audiossl.transforms import FrontEndConfig, MultiCrop, MultiCropConfig, Normalize, build_front_end
+from audiossl.transforms import FrontEndConfig, MelConfig, MultiCrop, MultiCropConfig, Normalize, build_frontend
 
 from audiossl.backbones import BackboneConfig
 from audiossl.config import parse
@@ -38,7 +38,7 @@ class Config:
     """Everything that decides a run: the preset's values (`small` unless another is named), then flags."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    frontend: FrontEndConfig = field(default_factory=MelConfig)
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     method: EsViTConfig = field(default_factory=EsViTConfig)
@@ -49,13 +49,13 @@ class Config:
 
 def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCrop, EsViT]:
     """The encoder that will be kept, the views, and the method around a student of the same network."""
-    if config.front_end.sample_rate != training.sample_rate:
+    if config.frontend.sample_rate != training.sample_rate:
         raise UserError(
-            f"--front_end.sample_rate is {config.front_end.sample_rate} and --data.sample_rate is "
+            f"--frontend.sample_rate is {config.frontend.sample_rate} and --data.sample_rate is "
             f"{training.sample_rate}: give both the same."
         )
-    statistics = Normalize.measure(build_front_end(config.front_end), (batch.wave for batch in training.batches(256)))
-    shape = EncoderConfig(config.front_end, config.backbone, training.clip_s)
+    statistics = Normalize.measure(build_frontend(config.frontend), (batch.wave for batch in training.batches(256)))
+    shape = EncoderConfig(config.frontend, config.backbone, training.clip_s)
     encoder = AudioEncoder.build(shape, statistics)
     views = MultiCrop(config.views, encoder.image_size, training.clip_s)
     method = EsViT(encoder.backbone, config.method)

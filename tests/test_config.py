@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import draccus
 import pytest
 
 from audiossl import config as config_files
@@ -235,3 +236,75 @@ def test_reading_flags_needs_no_torch():
     code = "import sys; from audiossl.config import parse; from audiossl.run.config import RunConfig; "
     code += "parse(RunConfig, 'x', []); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@dataclass
+class Shape(draccus.ChoiceRegistry):
+    """A section of several types."""
+
+    size: int = 1
+
+
+@Shape.register_subclass("square")
+@dataclass
+class Square(Shape):
+    """Equal sides."""
+
+    tilted: bool = False  # stands on a corner
+
+
+@Shape.register_subclass("bars")
+@dataclass
+class Bars(Shape):
+    """Parallel bars."""
+
+    widths: list[float] = field(default_factory=lambda: [1.0])
+
+
+@dataclass
+class WithTypes:
+    """A recipe with a section of several types."""
+
+    shape: Shape = field(default_factory=Square)
+
+
+def test_a_type_is_chosen_by_flag_and_has_its_own_keys(tmp_path):
+    assert parse(WithTypes, "recipe", []).shape == Square()
+    assert parse(WithTypes, "recipe", ["--shape.tilted"]).shape == Square(tilted=True)
+    config = parse(WithTypes, "recipe", ["--shape.widths", "1,2", "--shape.type", "bars", "--shape.size=3"])
+    assert config.shape == Bars(size=3, widths=[1.0, 2.0])
+    save(config, tmp_path / "c.yaml")
+    assert load(WithTypes, tmp_path / "c.yaml") == config
+    assert flatten(config)["shape.type"] == "bars"
+
+
+def test_what_a_file_says_of_another_type_is_dropped(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("shape:\n  type: square\n  tilted: true\n  size: 5\n")
+    assert parse(WithTypes, "recipe", ["--config", str(path)]).shape == Square(size=5, tilted=True)
+    assert parse(WithTypes, "recipe", ["--config", str(path), "--shape.type", "bars"]).shape == Bars(size=5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--shape.type", "bars", "--shape.tilted"], ["--shape.tilted", "shape.type bars has no tilted", "widths"]),
+        (["--shape.widths", "1"], ["--shape.widths"]),
+        (["--shape.type", "bar"], ["square|bars", "did you mean bars?"]),
+        (["--shape", "bars"], ["--shape"]),
+    ],
+)
+def test_wrong_types(argv, parts):
+    with pytest.raises(UserError) as caught:
+        parse(WithTypes, "recipe", argv)
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_help_shows_the_keys_of_the_chosen_type(capsys):
+    for argv, shown, hidden in ([], "--shape.tilted", "--shape.widths"), (["--shape.type", "bars"], "widths", "tilted"):
+        with pytest.raises(SystemExit):
+            parse(WithTypes, "recipe", [*argv, "--help"])
+        text = capsys.readouterr().out
+        assert "--shape.type square|bars" in text
+        assert shown in text
+        assert hidden not in text

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from audiossl.transforms import FrontEndConfig, Normalize
+from audiossl.transforms import MelConfig, Normalize
 from safetensors.torch import load_file, save_file
 
 import audiossl
@@ -22,7 +22,7 @@ WAVES = 0.1 * torch.randn(64, 4000, generator=torch.Generator().manual_seed(0))
 
 def build(name: str = "resnet10", **changes) -> AudioEncoder:
     torch.manual_seed(0)
-    config = EncoderConfig(FrontEndConfig(**changes), BackboneConfig(name), clip_s=0.25)
+    config = EncoderConfig(MelConfig(**changes), BackboneConfig(name), clip_s=0.25)
     return AudioEncoder.build(config, Normalize(-9.0, 4.0)).eval()
 
 
@@ -82,7 +82,7 @@ def test_patches_know_where_they_are():
     # Cells of 16 frames: the first holds frames 0 to 15, whose middle is at 7.5 hops.
     expected = [(16 * i + 7.5) * 167 / 16000 for i in range(6)]
     assert patches.centres_s.tolist() == pytest.approx(expected, abs=1e-5)
-    hz = encoder.front_end.frequencies
+    hz = encoder.frontend.frequencies
     assert patches.centres_hz.tolist() == pytest.approx([float(hz[16 * i + 7 : 16 * i + 9].mean()) for i in range(4)])
     short = encoder.patches(torch.zeros(1, 100))
     assert short.centres_s.tolist() == [0.0]
@@ -165,6 +165,12 @@ def rename_a_weight(folder: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
+def reshape_a_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["backbone.net.conv1.0.weight"] = tensors["backbone.net.conv1.0.weight"][:1].clone()
+    save_file(tensors, folder / "model.safetensors")
+
+
 def add_a_weight(folder: Path) -> None:
     save_file({**load_file(folder / "model.safetensors"), "head": torch.zeros(1)}, folder / "model.safetensors")
 
@@ -194,11 +200,12 @@ def set_part(part: str, **changes):
         (lambda f: edit(f, format=99), "format 99"),
         (lambda f: edit(f, backbone=None), "no section 'backbone'"),
         (lambda f: edit(f, clip_s="long"), "clip_s='long'"),
-        (set_part("front_end", n_mel=32), "front_end.n_mel .did you mean n_mels"),
-        (set_part("front_end", n_mels="many"), "front_end.n_mels='many'"),
-        (set_part("front_end", f_max=9000.0), "config.json: f_max=9000"),
+        (set_part("frontend", n_bin=32), "frontend.n_bin .did you mean n_bins"),
+        (set_part("frontend", n_bins="many"), "frontend.n_bins='many'"),
+        (set_part("frontend", type="cqt2"), "frontend.type='cqt2'"),
+        (set_part("frontend", f_max=9000.0), "config.json: f_max=9000"),
         (set_part("backbone", name="resnet18"), "model.safetensors lacks"),
-        (set_part("backbone", in_channels=2), "of shape"),
+        (reshape_a_weight, "backbone.net.conv1.0.weight of shape"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
         (cut_weights, "model.safetensors is damaged or cut off"),
         (rename_a_weight, "lacks 1 of .* backbone.net.conv1.0.weight"),
@@ -251,9 +258,9 @@ def test_randomised_repeats_by_seed_and_keeps_statistics():
 
 
 def test_per_bin_statistics_and_trained_kernels_are_saved(tmp_path):
-    config = EncoderConfig(FrontEndConfig(backend="nnaudio", trainable=True), BackboneConfig("resnet10"), clip_s=0.25)
+    config = EncoderConfig(MelConfig(backend="nnaudio", trainable=True), BackboneConfig("resnet10"), clip_s=0.25)
     encoder = AudioEncoder.build(config, Normalize(torch.linspace(-10, -5, 64), torch.ones(64))).eval()
     with torch.no_grad():
-        encoder.front_end.filters += 0.01
+        encoder.frontend.filters += 0.01
         encoder.save_pretrained(tmp_path / "e")
         assert torch.equal(audiossl.load_model(tmp_path / "e")(WAVES[:2]), encoder(WAVES[:2]))

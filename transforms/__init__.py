@@ -7,39 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compress import Compress
-    from .config import FrontEndConfig, MultiCropConfig
-    from .front_end import FrontEnd, as_float, build_front_end
+    from .config import FrontEndConfig, MelConfig, StftConfig
+    from .frontend import FrontEnd, as_float, build_frontend
     from .mel import Mel
     from .normalize import Normalize
     from .stft import Stft
+    from .view_config import MultiCropConfig
     from .views import MultiCrop, Views
 
 # Name -> its module. Lazy, so that a command line reads FrontEndConfig without importing torch (seconds).
 _HOMES = {
     "Compress": "compress",
-    "FrontEnd": "front_end",
+    "FrontEnd": "frontend",
     "FrontEndConfig": "config",
     "Mel": "mel",
+    "MelConfig": "config",
     "MultiCrop": "views",
-    "MultiCropConfig": "config",
+    "MultiCropConfig": "view_config",
     "Normalize": "normalize",
     "Stft": "stft",
+    "StftConfig": "config",
     "Views": "views",
-    "as_float": "front_end",
-    "build_front_end": "front_end",
+    "as_float": "frontend",
+    "build_frontend": "frontend",
 }
 __all__ = [
     "Compress",
     "FrontEnd",
     "FrontEndConfig",
     "Mel",
+    "MelConfig",
     "MultiCrop",
     "MultiCropConfig",
     "Normalize",
     "Stft",
+    "StftConfig",
     "Views",
     "as_float",
-    "build_front_end",
+    "build_frontend",
 ]
 
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from audiossl.errors import UserError
 
-from .compress import Compress
-from .config import FrontEndConfig
-from .front_end import FrontEnd
-from .stft import as_magnitude, build_spectrum, spectrum_bytes
+from .config import MelConfig
+from .frontend import FrontEnd, check_at_least, check_choices
+from .stft import as_magnitude, build_spectrum, check_fourier, spectrum_bytes
 
 # Slaney: linear below 1 kHz with 200/3 Hz a mel, above it 27 mels for a factor of 6.4.
 SLANEY_STEP_HZ = 200.0 / 3.0
@@ -47,54 +46,52 @@ def mel_to_hz(mel: Tensor, scale: str) -> Tensor:
     return torch.where(mel < break_mel, mel * SLANEY_STEP_HZ, above)
 
 
-def mel_edges(n_mels: int, f_min: float, f_max: float, scale: str) -> Tensor:
-    """Corners of the triangles (n_mels + 2,) in Hz, float64: filter m spans m to m + 2, its peak at m + 1."""
+def mel_edges(n_bins: int, f_min: float, f_max: float, scale: str) -> Tensor:
+    """Corners of the triangles (n_bins + 2,) in Hz, float64: filter m spans m to m + 2, its peak at m + 1."""
     ends = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), scale)
-    steps = torch.linspace(0.0, 1.0, n_mels + 2, dtype=torch.float64)
+    steps = torch.linspace(0.0, 1.0, n_bins + 2, dtype=torch.float64)
     return mel_to_hz(ends[0] + (ends[1] - ends[0]) * steps, scale)
 
 
-def mel_filters(config: FrontEndConfig) -> Tensor:
-    """Triangular filters (n_mels, n_fft / 2 + 1) in float64; norm "slaney" gives each the area of 1 Hz."""
-    edges = mel_edges(config.n_mels, config.f_min, config.f_max, config.mel_scale)
+def mel_filters(config: MelConfig) -> Tensor:
+    """Triangular filters (n_bins, n_fft / 2 + 1) in float64; norm "slaney" gives each the area of 1 Hz."""
+    edges = mel_edges(config.n_bins, config.f_min, config.f_max, config.mel_scale)
     bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64) * config.sample_rate / config.n_fft
-    low, centre, high = (edges[i : i + config.n_mels, None] for i in range(3))
+    low, centre, high = (edges[i : i + config.n_bins, None] for i in range(3))
     filters = torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0.0)
     return filters * (2.0 / (high - low)) if config.norm == "slaney" else filters
 
 
-def check_mel(config: FrontEndConfig) -> None:
+def check_mel(config: MelConfig) -> None:
     """Raise UserError for mel settings that cannot work, naming the setting and the remedy."""
-    for key, allowed in {"mel_scale": ("slaney", "htk"), "norm": ("slaney", "none")}.items():
-        if getattr(config, key) not in allowed:
-            raise UserError(f"{key}={getattr(config, key)!r} is unknown: choose one of {', '.join(allowed)}.")
-    if config.n_mels < 1:
-        raise UserError(f"n_mels={config.n_mels} must be at least 1.")
+    check_fourier(config)
+    check_choices(config, mel_scale=("slaney", "htk"), norm=("slaney", "none"))
+    check_at_least(config, 1, "n_bins")
     empty = int((mel_filters(config).amax(dim=1) == 0).sum())
     if empty:
         raise UserError(
-            f"{empty} of n_mels={config.n_mels} mel filters contain no bin of n_fft={config.n_fft}: "
-            "lower n_mels or raise n_fft."
+            f"{empty} of n_bins={config.n_bins} mel filters contain no bin of n_fft={config.n_fft}: "
+            "lower n_bins or raise n_fft."
         )
 
 
 class Mel(FrontEnd):
-    """Mel picture of waves (B, S): image (B, 1, n_mels, T) with T = 1 + S // hop_length.
+    """Mel picture of waves (B, S): image (B, 1, n_bins, T) with T = 1 + S // hop_length.
 
     Raises UserError when a filter would be empty (its row constant), or for unknown scales and norms.
 
-    >>> mel = Mel(FrontEndConfig(), Compress())
+    >>> mel = Mel(MelConfig())
     >>> mel.frequencies[[0, -1]].round().tolist()
     [105.0, 7445.0]
     """
 
+    config: MelConfig
     filters: Tensor
 
-    def __init__(self, config: FrontEndConfig, compress: Compress):
+    def __init__(self, config: MelConfig):
         check_mel(config)
-        edges = mel_edges(config.n_mels, config.f_min, config.f_max, config.mel_scale)
-        super().__init__(config.sample_rate, config.hop_length, edges[1:-1], compress)
-        self.config = config
+        edges = mel_edges(config.n_bins, config.f_min, config.f_max, config.mel_scale)
+        super().__init__(config, edges[1:-1])
         self.spectrum = build_spectrum(config)
         filters = mel_filters(config).to(torch.float32)
         if config.trainable:

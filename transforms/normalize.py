@@ -1,6 +1,6 @@
 """Normalisation of a picture by statistics of the training clips, measured once, kept with the encoder.
 
-One mean and one standard deviation keep the relations between frequency bins, as BYOL-A and AST do; per bin,
+One mean and one standard deviation a channel keep the relations between frequency bins, as BYOL-A and AST do; per bin,
 every row of the picture has mean 0 and deviation 1 over the training clips.
 """
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from audiossl.errors import UserError
 
-from .front_end import FrontEnd, as_float
+from .frontend import FrontEnd, as_float
 
 
 class Normalize(nn.Module):
-    """(image - mean) / std with fixed statistics: scalar, shape (1,), or one a frequency bin, shape (F,).
+    """(image - mean) / std with fixed statistics, one a channel, shape (C, 1), or one a bin of each, shape (C, F).
 
     Shape: image (B, C, F, T) to the same.
     Raises UserError for statistics that are not finite or a deviation that is not positive.
@@ -31,8 +31,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
         super().__init__()
-        mean = torch.as_tensor(mean, dtype=torch.float32).reshape(-1)
-        std = torch.as_tensor(std, dtype=torch.float32).reshape(-1)
+        mean, std = (torch.atleast_2d(torch.as_tensor(value, dtype=torch.float32)) for value in (mean, std))
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
             raise UserError(f"the picture's statistics are unusable (mean {mean.tolist()}, std {std.tolist()}).")
         self.register_buffer("mean", mean.clone())
@@ -40,35 +39,41 @@ class Normalize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise the picture."""
-        return (image - self.mean[:, None]) / self.std[:, None]
+        return (image - self.mean[..., None]) / self.std[..., None]
 
     def extra_repr(self) -> str:
         """Show the statistics in `print(module)`."""
-        per_bin = f" ({len(self.mean)} bins)" if len(self.mean) > 1 else ""
-        return f"mean={self.mean.mean():.3f}, std={self.std.mean():.3f}{per_bin}"
+        channels, bins = self.mean.shape
+        return f"mean={self.mean.mean():.3f}, std={self.std.mean():.3f}, channels={channels}, bins={bins}"
 
     @classmethod
     @torch.no_grad()
-    def measure(cls, front_end: FrontEnd, waves: Iterable[Tensor], per_bin: bool = False) -> Normalize:
+    def measure(
+        cls, frontend: FrontEnd, waves: Iterable[Tensor | tuple[Tensor, Tensor]], per_bin: bool = False
+    ) -> Normalize:
         """Measure the statistics over batches of waves (B, S), floats or int16, on whatever device they lie.
 
+        A batch may be a pair of waves and their lengths (B,) in samples: frames behind a length do not count.
         Sums run in float64, so that neither the order nor the batch size shows within 1e-6.
         Raises UserError when there is no wave, or nothing but silence.
         """
-        count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        for wave in waves:
-            image = front_end(as_float(wave))
+        count, total, squares = 0, torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+        for batch in waves:
+            wave, lengths = batch if isinstance(batch, tuple) else (batch, None)
+            image = frontend(as_float(wave))
             # float64 does not exist on every device (MPS): there the sums are made on the CPU.
             image = image.cpu().double() if image.device.type == "mps" else image.double()
-            rows = image.transpose(2, 3).flatten(0, 2)  # (B C T, F)
-            count += len(rows)
-            total = total + rows.sum(0).cpu()
-            squares = squares + rows.square().sum(0).cpu()
+            frames = image.permute(0, 3, 1, 2).flatten(0, 1)  # (B T, C, F)
+            if lengths is not None:
+                frames = frames[frontend.frame_mask(lengths, wave.shape[1]).flatten().to(frames.device)]
+            count += len(frames)
+            total = total + frames.sum(0).cpu()
+            squares = squares + frames.square().sum(0).cpu()
         if count == 0:
             raise UserError("there are no clips to measure the picture's statistics on.")
         mean, mean_square = total / count, squares / count
         if not per_bin:
-            mean, mean_square = mean.mean(0, keepdim=True), mean_square.mean(0, keepdim=True)
+            mean, mean_square = mean.mean(1, keepdim=True), mean_square.mean(1, keepdim=True)
         std = (mean_square - mean.square()).clamp(min=0.0).sqrt()
         if bool((std < 1e-6).any()):
             raise UserError("the clips to measure the picture's statistics on hold nothing but silence.")

@@ -16,9 +16,8 @@ from torch.nn import functional
 
 from audiossl.errors import UserError
 
-from .compress import Compress
-from .config import FrontEndConfig
-from .front_end import FrontEnd
+from .config import FourierConfig, StftConfig
+from .frontend import FrontEnd, check_at_least, check_band, check_choices
 
 
 def pad_centre(wave: Tensor, n_fft: int, mode: str) -> Tensor:
@@ -44,7 +43,7 @@ class FftSpectrum(nn.Module):
 
     window: Tensor
 
-    def __init__(self, config: FrontEndConfig):
+    def __init__(self, config: FourierConfig):
         super().__init__()
         self.n_fft, self.hop_length, self.pad_mode = config.n_fft, config.hop_length, config.pad_mode
         self.register_buffer("window", hann(config.win_length, config.n_fft), persistent=False)
@@ -75,7 +74,7 @@ def forget_buffers(module: nn.Module) -> None:
 class NnAudioSpectrum(nn.Module):
     """Power spectrum of waves (B, S) by nnAudio's convolutions: (B, T, n_fft / 2 + 1)."""
 
-    def __init__(self, config: FrontEndConfig):
+    def __init__(self, config: FourierConfig):
         super().__init__()
         from nnAudio.features.stft import STFT
 
@@ -101,12 +100,25 @@ class NnAudioSpectrum(nn.Module):
         return spectrum.square().sum(-1).transpose(1, 2)
 
 
-def build_spectrum(config: FrontEndConfig) -> nn.Module:
+def build_spectrum(config: FourierConfig) -> nn.Module:
     """Module from waves (B, S) to power spectra (B, T, n_fft / 2 + 1), of the configured backend."""
     return NnAudioSpectrum(config) if config.backend == "nnaudio" else FftSpectrum(config)
 
 
-def spectrum_bytes(config: FrontEndConfig, n_samples: int) -> int:
+def check_fourier(config: FourierConfig) -> None:
+    """Raise UserError for settings that no Fourier front end can be built from, naming the setting and the remedy."""
+    check_choices(config, backend=("fft", "nnaudio"), pad_mode=("constant", "reflect"), power=(2.0, 1.0))
+    check_at_least(config, 1, "n_fft", "win_length")
+    if config.n_fft % 2:
+        raise UserError(f"n_fft={config.n_fft} must be even, so that a frame has a centre.")
+    if config.win_length > config.n_fft:
+        raise UserError(f"win_length={config.win_length} is longer than n_fft={config.n_fft}: raise n_fft.")
+    check_band(config)
+    if config.trainable and config.backend != "nnaudio":
+        raise UserError("trainable=true needs backend=nnaudio: the FFT has no kernels to train.")
+
+
+def spectrum_bytes(config: FourierConfig, n_samples: int) -> int:
     """Temporaries of one clip in bytes: frames (4 a sample), complex spectrum (4) and power (2)."""
     return 10 * config.n_fft * (1 + n_samples // config.hop_length)
 
@@ -117,21 +129,23 @@ class Stft(FrontEnd):
     Shape: wave (B, S) to image (B, 1, F, T) with T = 1 + S // hop_length.
     Raises UserError when no bin lies between f_min and f_max.
 
-    >>> config = FrontEndConfig(name="stft", n_fft=512, win_length=512, f_min=0.0, f_max=7999.0)
-    >>> stft = Stft(config, Compress())
+    >>> config = StftConfig(n_fft=512, win_length=512, f_min=0.0, f_max=7999.0)
+    >>> stft = Stft(config)
     >>> stft(torch.zeros(1, 16000)).shape
     torch.Size([1, 1, 256, 96])
     """
 
-    def __init__(self, config: FrontEndConfig, compress: Compress):
+    config: StftConfig
+
+    def __init__(self, config: StftConfig):
+        check_fourier(config)
         bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64) * config.sample_rate / config.n_fft
         kept = ((bins >= config.f_min) & (bins <= config.f_max)).nonzero()[:, 0]
         if len(kept) == 0:
             raise UserError(
                 f"no Fourier bin lies from f_min={config.f_min:g} to f_max={config.f_max:g} Hz: raise n_fft."
             )
-        super().__init__(config.sample_rate, config.hop_length, bins[kept], compress)
-        self.config = config
+        super().__init__(config, bins[kept])
         self.first, self.last = int(kept[0]), int(kept[-1])
         self.spectrum = build_spectrum(config)
 

@@ -17,8 +17,8 @@ from torch.nn import functional
 from audiossl.errors import UserError
 
 from . import image as augment
-from .config import MultiCropConfig
 from .draws import Draws
+from .view_config import MultiCropConfig
 
 SIZE_STEP = 16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
 

@@ -49,7 +49,7 @@ class Backbone(nn.Module):
 
     net: Any  # of timm: its networks share names, not a type
 
-    def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size):
+    def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size, in_channels: int):
         super().__init__()
         check_pool(config.pool)
         self.net = net
@@ -59,15 +59,15 @@ class Backbone(nn.Module):
         self.patch_size: Size = _patch_size(net)
         self.final_norm = hasattr(getattr(net, "head", None), "norm")
         self.stride: Size = _stride(net)
-        self.n_rows = self._probe(config)[0]
+        self.n_rows = self._probe(config, in_channels)[0]
         self.feature_dim = pooled_dim(config.pool, self.dim, self.n_rows)
 
     @torch.no_grad()
-    def _probe(self, config: BackboneConfig) -> Size:
+    def _probe(self, config: BackboneConfig, in_channels: int) -> Size:
         """Grid of a picture of `image_size`; refuses networks of timm that give no map for it."""
         self.eval()
         try:
-            patches, grid = self.regions(torch.zeros(1, config.in_channels, *self.image_size))
+            patches, grid = self.regions(torch.zeros(1, in_channels, *self.image_size))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         else:
@@ -121,12 +121,12 @@ def _stride(net: Any) -> Size:
     return (reduction, reduction) if isinstance(reduction, int) else (int(reduction[0]), int(reduction[1]))
 
 
-def _build_timm(name: str, config: BackboneConfig, image_size: Size) -> nn.Module:
+def _build_timm(name: str, config: BackboneConfig, image_size: Size, in_channels: int) -> nn.Module:
     """Build a timm model of any family for one size of picture and, where the family allows, for others."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UserError(f"timm has no model {name!r}{_did_you_mean(near)}.")
-    common: dict[str, Any] = {"in_chans": config.in_channels, "num_classes": 0, "global_pool": ""}
+    common: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0, "global_pool": ""}
     if config.drop_path:
         common["drop_path_rate"] = config.drop_path
     # Families name the permission for other sizes differently, and convolutional ones need none.
@@ -149,8 +149,10 @@ def _did_you_mean(near: list[str]) -> str:
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
-def build_backbone(config: BackboneConfig, image_size: Size) -> Backbone:
-    """Build a backbone with random weights for pictures (F, T) of `image_size`; others pass through it too.
+def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 1) -> Backbone:
+    """Build a backbone with random weights for pictures (C, F, T) of so many channels and `image_size` (F, T).
+
+    Pictures of other sizes pass through it too.
 
     Raises UserError for an unknown name (with the nearest ones) or pooling, or a model that gives no map.
 
@@ -161,15 +163,15 @@ def build_backbone(config: BackboneConfig, image_size: Size) -> Backbone:
     """
     name = config.name
     if name in SWINS:
-        net = build_swin(name, config.in_channels, image_size, config.drop_path)
+        net = build_swin(name, in_channels, image_size, config.drop_path)
     elif name in RESNETS or name in VITS:
-        net = _build_timm({**RESNETS, **VITS}[name], config, image_size)
+        net = _build_timm({**RESNETS, **VITS}[name], config, image_size, in_channels)
     elif name.startswith("timm/"):
-        net = _build_timm(name.removeprefix("timm/"), config, image_size)
+        net = _build_timm(name.removeprefix("timm/"), config, image_size, in_channels)
     else:
         near = [f"timm/{name}"] if timm.is_model(name) else difflib.get_close_matches(name, NAMES, cutoff=0.5)
         raise UserError(
             f"backbone name={name!r} is unknown{_did_you_mean(near)}; "
             f"the names are {', '.join(NAMES)} and timm/<model>."
         )
-    return Backbone(net, config, image_size)
+    return Backbone(net, config, image_size, in_channels)

@@ -12,8 +12,6 @@ class BackboneConfig:
     # resnet10, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small, or timm/<model>
     # for any model of timm that gives a map of features.
     name: str = "resnet10"
-    # Pictures stacked as channels.
-    in_channels: int = 1
     # Rate of stochastic depth, for the student only.
     drop_path: float = 0.0
     # mean, mean_max, freq_mean or time_mean: see audiossl.backbones.pool.

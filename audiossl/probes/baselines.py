@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audiossl.probes.features import FeatureTable, ProbeData, describe_features, waves_to_features
-from audiossl.transforms.config import FrontEndConfig
-from audiossl.transforms.front_end import FrontEnd, build_front_end
+from audiossl.transforms.config import MelConfig
+from audiossl.transforms.frontend import FrontEnd, build_frontend
 
 if TYPE_CHECKING:
     from audiossl.data.cache import CachedClips
@@ -44,17 +44,17 @@ def segment_means(image: Tensor, n_segments: int = N_SEGMENTS) -> Tensor:
     return F.adaptive_avg_pool2d(image, (image.shape[2], n_segments)).flatten(1)
 
 
-def log_mel_front_end(sample_rate: int) -> FrontEnd:
+def log_mel_frontend(sample_rate: int) -> FrontEnd:
     """BYOL-A's picture at `sample_rate` Hz; window and hop scale with it, f_max stays below Nyquist."""
     scale = sample_rate / 16000
     window = 2 * round(512 * scale)
-    return build_front_end(
-        FrontEndConfig(
+    return build_frontend(
+        MelConfig(
             sample_rate=sample_rate,
             n_fft=window,
             win_length=window,
             hop_length=round(160 * scale),
-            n_mels=64,
+            n_bins=64,
             f_min=60.0,
             f_max=min(7800.0, 0.975 * sample_rate / 2),
             floor=float(np.finfo(np.float32).eps),
@@ -64,10 +64,10 @@ def log_mel_front_end(sample_rate: int) -> FrontEnd:
 
 def log_mel_tables(clips: CachedClips, batch_size: int = 256) -> dict[str, FeatureTable]:
     """Features of the two log-mel rows, under the names that the tables print."""
-    front_end = log_mel_front_end(clips.sample_rate)
-    both = _Both(front_end)
+    frontend = log_mel_frontend(clips.sample_rate)
+    both = _Both(frontend)
     x = waves_to_features(both, clips, batch_size, torch.device("cpu"))
-    n_first = 2 * front_end.n_bins
+    n_first = 2 * frontend.n_bins
     return {
         "log-mel mean + std": describe_features(np.ascontiguousarray(x[:, :n_first]), clips),
         f"log-mel, {N_SEGMENTS} time segments": describe_features(np.ascontiguousarray(x[:, n_first:]), clips),
@@ -77,12 +77,12 @@ def log_mel_tables(clips: CachedClips, batch_size: int = 256) -> dict[str, Featu
 class _Both(nn.Module):
     """Both statistics from one picture, so that it is computed once."""
 
-    def __init__(self, front_end: nn.Module):
+    def __init__(self, frontend: nn.Module):
         super().__init__()
-        self.front_end = front_end
+        self.frontend = frontend
 
     def forward(self, wave: Tensor) -> Tensor:
-        image = self.front_end(wave)
+        image = self.frontend(wave)
         return torch.cat([mean_and_std(image), segment_means(image)], dim=1)
 
 

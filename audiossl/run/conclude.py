@@ -73,7 +73,7 @@ def example_pictures(
     image = encoder.image(wave)
     drawn = views(image, torch.Generator().manual_seed(0))
     singles = [view for group in drawn.images for view in group.split(len(chosen))]
-    hz = encoder.front_end.frequencies.cpu().double().numpy()
+    hz = encoder.frontend.frequencies.cpu().double().numpy()
     pictures = []
     for b, name in enumerate(chosen.ids):
         boxes = [drawn.boxes[v, b].tolist() for v in range(min(n_views, len(singles)))]

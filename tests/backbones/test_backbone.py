@@ -71,7 +71,7 @@ def test_larger_networks_can_be_built(name, dim):
 
 
 def test_several_channels():
-    backbone = build_backbone(BackboneConfig("swin_micro", in_channels=3), SIZE)
+    backbone = build_backbone(BackboneConfig("swin_micro"), SIZE, in_channels=3)
     assert backbone(torch.randn(1, 3, *SIZE)).features.shape == (1, 256)
 
 

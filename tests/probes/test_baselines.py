@@ -7,7 +7,7 @@ import torch
 
 from audiossl.probes.baselines import (
     chance,
-    log_mel_front_end,
+    log_mel_frontend,
     log_mel_tables,
     majority,
     mean_and_std,
@@ -34,7 +34,7 @@ def test_the_picture_is_librosas(make_clips):
     wave = clips.waves.astype(np.float32) / 32768
     mel = librosa.feature.melspectrogram(y=wave, sr=16000, n_fft=1024, hop_length=160, n_mels=64, fmin=60, fmax=7800)
     expected = np.log(mel + np.finfo(np.float32).eps)
-    ours = log_mel_front_end(16000)(torch.from_numpy(wave))[:, 0].numpy()
+    ours = log_mel_frontend(16000)(torch.from_numpy(wave))[:, 0].numpy()
     assert ours.shape == expected.shape == (4, 64, 101)
     assert np.abs(ours - expected).max() < 0.01
 
@@ -56,7 +56,7 @@ def test_tables_hold_both_rows_and_silence_is_finite(make_clips):
 
 @pytest.mark.parametrize("sample_rate", [8000, 22050, 48000])
 def test_other_sample_rates_keep_their_times(sample_rate):
-    image = log_mel_front_end(sample_rate)(torch.randn(1, sample_rate) * 0.1)
+    image = log_mel_frontend(sample_rate)(torch.randn(1, sample_rate) * 0.1)
     assert image.shape[2] == 64
     assert abs(image.shape[3] - 101) <= 1
 

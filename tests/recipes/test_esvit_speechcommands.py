@@ -25,12 +25,12 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "esvit_speechcommands.py"
 SETTINGS = {
     "data.sample_rate": RATE,
     "data.clip_s": 0.5,
-    "front_end.sample_rate": RATE,
-    "front_end.n_fft": 256,
-    "front_end.win_length": 256,
-    "front_end.hop_length": 129,
-    "front_end.n_mels": 32,
-    "front_end.f_max": 3800,
+    "frontend.sample_rate": RATE,
+    "frontend.n_fft": 256,
+    "frontend.win_length": 256,
+    "frontend.hop_length": 129,
+    "frontend.n_bins": 32,
+    "frontend.f_max": 3800,
     "views.global_s": 0.5,
     "views.local_s": 0.25,
     "views.n_locals": 1,
@@ -178,7 +178,7 @@ def test_a_folder_without_labels_trains_and_leaves_the_table_out(tones, tmp_path
         (["--method.n_prototypes", "many"], "n_prototypes"),
         (["--views.local_s", "9"], "--views.local_s 9"),
         (["--backbone.name", "resnet11"], "resnet10"),
-        (["--data.sample_rate", "4000"], "--front_end.sample_rate"),
+        (["--data.sample_rate", "4000"], "--frontend.sample_rate"),
         (["--data.root", "/no/such/folder"], "/no/such/folder"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],
@@ -203,7 +203,7 @@ def test_an_empty_folder_is_said_so(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("preset", presets(RECIPE.stem))
 def test_each_preset_makes_views_that_its_backbone_takes(preset):
     config = parse(Config, RECIPE.stem, ["--preset", preset])
-    shape = EncoderConfig(config.front_end, config.backbone, config.data.clip_s)
+    shape = EncoderConfig(config.frontend, config.backbone, config.data.clip_s)
     encoder = AudioEncoder.build(shape).eval()
     views = MultiCrop(config.views, encoder.image_size, encoder.clip_s)(torch.zeros(1, 1, *encoder.image_size))
     assert len(views.boxes) == 2 + config.views.n_locals

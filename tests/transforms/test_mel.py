@@ -8,12 +8,13 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from audiossl.transforms import FrontEndConfig, Normalize, build_front_end, front_end
+from audiossl.transforms import MelConfig, Normalize, StftConfig, build_frontend, frontend
 from audiossl.transforms.mel import hz_to_mel, mel_filters, mel_to_hz
 
 from audiossl.errors import UserError
 
 MINI = Path(__file__).parents[3] / "shared/data/speech-commands-35w-mini"
+CONFIGS = {"mel": MelConfig, "stft": StftConfig}
 EVERY = pytest.mark.parametrize(
     ("name", "backend"), [("mel", "fft"), ("mel", "nnaudio"), ("stft", "fft"), ("stft", "nnaudio")]
 )
@@ -26,19 +27,19 @@ def wave() -> torch.Tensor:
 
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 @pytest.mark.parametrize("norm", ["slaney", "none"])
-@pytest.mark.parametrize(("rate", "n_fft", "n_mels", "f_max"), [(16000, 1024, 64, 7800.0), (32000, 2048, 128, 16000.0)])
-def test_filters_equal_librosa(scale, norm, rate, n_fft, n_mels, f_max):
-    config = FrontEndConfig(
+@pytest.mark.parametrize(("rate", "n_fft", "n_bins", "f_max"), [(16000, 1024, 64, 7800.0), (32000, 2048, 128, 16000.0)])
+def test_filters_equal_librosa(scale, norm, rate, n_fft, n_bins, f_max):
+    config = MelConfig(
         sample_rate=rate,
         n_fft=n_fft,
         win_length=n_fft,
-        n_mels=n_mels,
+        n_bins=n_bins,
         f_max=f_max,
         mel_scale=scale,
         norm=norm,
     )
     expected = librosa.filters.mel(
-        sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=60.0, fmax=f_max, htk=scale == "htk",
+        sr=rate, n_fft=n_fft, n_mels=n_bins, fmin=60.0, fmax=f_max, htk=scale == "htk",
         norm="slaney" if norm == "slaney" else None, dtype=np.float64,
     )  # fmt: skip
     np.testing.assert_allclose(mel_filters(config), expected, atol=1e-6 * expected.max())
@@ -54,7 +55,7 @@ def test_mel_scale_inverts(scale):
 @pytest.mark.parametrize("backend", ["fft", "nnaudio"])
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_mel_equals_librosa(wave, backend, power):
-    image = build_front_end(FrontEndConfig(backend=backend, power=power, compress="none"))(wave)
+    image = build_frontend(MelConfig(backend=backend, power=power, compress="none"))(wave)
     expected = librosa.feature.melspectrogram(
         y=wave.numpy().astype("f8"), sr=16000, n_fft=1024, hop_length=167, pad_mode="constant", power=power,
         n_mels=64, fmin=60.0, fmax=7800.0,
@@ -64,18 +65,18 @@ def test_mel_equals_librosa(wave, backend, power):
 
 
 def test_log_picture_of_both_backends_agrees(wave):
-    pictures = [build_front_end(FrontEndConfig(backend=backend))(wave) for backend in ("fft", "nnaudio")]
+    pictures = [build_frontend(MelConfig(backend=backend))(wave) for backend in ("fft", "nnaudio")]
     assert (pictures[0] - pictures[1]).abs().max() < 1e-3
 
 
 @EVERY
 def test_batch_equals_single_and_pieces_equal_whole(wave, name, backend, monkeypatch):
-    module = build_front_end(FrontEndConfig(name=name, backend=backend))
+    module = build_frontend(CONFIGS[name](backend=backend))
     whole = module(wave)
     # Where a single bin all but vanishes, the order of a convolution's sums shows in its logarithm.
     tolerance = 1e-2 if (name, backend) == ("stft", "nnaudio") else 1e-4
     assert torch.allclose(whole, torch.cat([module(one[None]) for one in wave]), atol=tolerance)
-    monkeypatch.setattr(front_end, "CHUNK_BYTES", 2 * module.temporary_bytes(wave.shape[1]))
+    monkeypatch.setattr(frontend, "CHUNK_BYTES", 2 * module.temporary_bytes(wave.shape[1]))
     assert module._chunk(wave) == 2
     assert torch.allclose(whole, module(wave), atol=tolerance)
 
@@ -84,7 +85,7 @@ def test_batch_equals_single_and_pieces_equal_whole(wave, name, backend, monkeyp
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
 @pytest.mark.parametrize("n_samples", [1, 511, 512, 513, 7919])
 def test_any_length_gives_finite_pictures(name, backend, pad_mode, n_samples):
-    module = build_front_end(FrontEndConfig(name=name, backend=backend, pad_mode=pad_mode))
+    module = build_frontend(CONFIGS[name](backend=backend, pad_mode=pad_mode))
     image = module(torch.randn(2, n_samples))
     assert image.shape == (2, 1, module.n_bins, module.n_frames(n_samples))
     assert image.isfinite().all()
@@ -94,7 +95,7 @@ def test_any_length_gives_finite_pictures(name, backend, pad_mode, n_samples):
 @pytest.mark.parametrize("compress", ["log", "db", "none"])
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_silence_is_finite_in_value_and_gradient(name, backend, compress, power):
-    module = build_front_end(FrontEndConfig(name=name, backend=backend, compress=compress, power=power))
+    module = build_frontend(CONFIGS[name](backend=backend, compress=compress, power=power))
     silence = torch.zeros(2, 2000, requires_grad=True)
     image = module(silence)
     image.sum().backward()
@@ -103,7 +104,7 @@ def test_silence_is_finite_in_value_and_gradient(name, backend, compress, power)
 
 
 def test_gradient_of_the_wave_is_right():
-    module = build_front_end(FrontEndConfig(n_fft=256, win_length=256, n_mels=20, hop_length=64))
+    module = build_frontend(MelConfig(n_fft=256, win_length=256, n_bins=20, hop_length=64))
     wave = (0.5 * torch.randn(1, 600, generator=torch.Generator().manual_seed(1))).requires_grad_()
     module(wave).mean().backward()
     direction = torch.randn(1, 600, generator=torch.Generator().manual_seed(2))
@@ -114,7 +115,7 @@ def test_gradient_of_the_wave_is_right():
 
 @EVERY
 def test_autocast_and_half_waves_do_not_touch_the_arithmetic(wave, name, backend):
-    module = build_front_end(FrontEndConfig(name=name, backend=backend))
+    module = build_frontend(CONFIGS[name](backend=backend))
     plain = module(wave)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under = module(wave)
@@ -125,7 +126,7 @@ def test_autocast_and_half_waves_do_not_touch_the_arithmetic(wave, name, backend
 
 def test_low_frequency_comes_first():
     t = torch.arange(16000) / 16000
-    module = build_front_end(FrontEndConfig())
+    module = build_frontend(MelConfig())
     for hz in (200.0, 1000.0, 5000.0):
         row = module(torch.sin(2 * torch.pi * hz * t)[None])[0, 0, :, 48].argmax()
         nearest = (module.frequencies - hz).abs().argmin()
@@ -135,14 +136,14 @@ def test_low_frequency_comes_first():
 def test_frame_is_centred_on_its_sample():
     click = torch.zeros(1, 16000)
     click[0, 50 * 167] = 1.0
-    energy = build_front_end(FrontEndConfig(compress="none"))(click)[0, 0].sum(0)
+    energy = build_frontend(MelConfig(compress="none"))(click)[0, 0].sum(0)
     assert energy.argmax() == 50
     assert torch.allclose(energy[49], energy[51], rtol=1e-4)
 
 
 def test_trainable_mel_receives_gradients_and_stays_finite_below_zero():
-    config = FrontEndConfig(backend="nnaudio", trainable=True, n_fft=256, win_length=256, n_mels=16)
-    module = build_front_end(config)
+    config = MelConfig(backend="nnaudio", trainable=True, n_fft=256, win_length=256, n_bins=16)
+    module = build_frontend(config)
     module(torch.randn(2, 2000)).sum().backward()
     gradients = {name: p.grad for name, p in module.named_parameters()}
     assert sorted(gradients) == ["filters", "spectrum.stft.wcos", "spectrum.stft.wsin"]
@@ -155,8 +156,8 @@ def test_trainable_mel_receives_gradients_and_stays_finite_below_zero():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"n_mels": 128, "n_fft": 256, "win_length": 256}, "n_mels=128 .* n_fft=256"),
-        ({"n_mels": 0}, "n_mels=0"),
+        ({"n_bins": 128, "n_fft": 256, "win_length": 256}, "n_bins=128 .* n_fft=256"),
+        ({"n_bins": 0}, "n_bins=0"),
         ({"f_max": 9000.0}, "f_max=9000 Hz"),
         ({"mel_scale": "bark"}, "mel_scale='bark'"),
         ({"norm": "l1"}, "norm='l1'"),
@@ -166,7 +167,7 @@ def test_trainable_mel_receives_gradients_and_stays_finite_below_zero():
 )
 def test_impossible_settings_name_the_setting(changes, words):
     with pytest.raises(UserError, match=words):
-        build_front_end(FrontEndConfig(**changes))
+        build_frontend(MelConfig(**changes))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_impossible_settings_name_the_setting(changes, words):
 )
 def test_wrong_waves_are_refused(wrong):
     with pytest.raises(UserError, match="wave"):
-        build_front_end(FrontEndConfig())(wrong)
+        build_frontend(MelConfig())(wrong)
 
 
 @pytest.mark.data
@@ -193,8 +194,8 @@ def test_statistics_of_speech_commands_are_those_of_byol_a():
         clip, _ = audio.load(path, sample_rate=16000)
         start = (16000 - len(clip)) // 2
         row[start : start + len(clip)] = clip
-    front_end = build_front_end(FrontEndConfig(hop_length=160, floor=float(np.finfo("f4").eps)))
-    statistics = Normalize.measure(front_end, torch.from_numpy(clips).split(64))
+    frontend = build_frontend(MelConfig(hop_length=160, floor=float(np.finfo("f4").eps)))
+    statistics = Normalize.measure(frontend, torch.from_numpy(clips).split(64))
     assert len(paths) == 493
     assert float(statistics.mean) == pytest.approx(-9.660, abs=0.1)
     assert float(statistics.std) == pytest.approx(4.722, abs=0.05)

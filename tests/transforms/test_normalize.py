@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from audiossl.transforms import FrontEndConfig, Normalize, build_front_end
+from audiossl.transforms import MelConfig, Normalize, build_frontend
 
 from audiossl.errors import UserError
 
-FRONT_END = build_front_end(FrontEndConfig(n_fft=256, win_length=256, n_mels=20))
+FRONT_END = build_frontend(MelConfig(n_fft=256, win_length=256, n_bins=20))
 WAVES = 0.1 * torch.randn(24, 3000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-3, 0, 24)[:, None]
 
 
 @pytest.mark.parametrize("per_bin", [False, True])
 def test_measured_picture_has_mean_0_and_deviation_1(per_bin):
     normalize = Normalize.measure(FRONT_END, WAVES.split(5), per_bin)
-    assert normalize.mean.shape == ((20,) if per_bin else (1,))
+    assert normalize.mean.shape == ((1, 20) if per_bin else (1, 1))
     image = normalize(FRONT_END(WAVES)).double()
     dims = (0, 1, 3) if per_bin else (0, 1, 2, 3)
     assert image.mean(dims).abs().max() < 1e-5
@@ -54,5 +54,5 @@ def test_silence_and_nothing_are_refused():
         Normalize.measure(FRONT_END, [])
     with pytest.raises(UserError, match="unusable"):
         Normalize(0.0, 0.0)
-    with pytest.raises(UserError, match="unusable"):
+    with pytest.raises(UserError, match="wave 0 of the batch holds NaN"):
         Normalize.measure(FRONT_END, [torch.full((1, 3000), float("nan"))])

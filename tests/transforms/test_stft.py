@@ -6,7 +6,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from audiossl.transforms import FrontEndConfig, build_front_end
+from audiossl.transforms import StftConfig, build_frontend
 from audiossl.transforms.stft import hann
 
 from audiossl.errors import UserError
@@ -14,9 +14,9 @@ from audiossl.errors import UserError
 BOTH = pytest.mark.parametrize("backend", ["fft", "nnaudio"])
 
 
-def stft_config(**changes) -> FrontEndConfig:
-    plain = {"name": "stft", "f_min": 0.0, "f_max": 8000.0, "compress": "none"}
-    return FrontEndConfig(**{**plain, **changes})
+def stft_config(**changes) -> StftConfig:
+    plain = {"f_min": 0.0, "f_max": 8000.0, "compress": "none"}
+    return StftConfig(**{**plain, **changes})
 
 
 def chirp_tone_noise(n_samples: int) -> np.ndarray:
@@ -36,7 +36,7 @@ def relative(x: torch.Tensor | np.ndarray, reference: np.ndarray) -> float:
 def test_power_equals_librosa(backend, pad_mode, win_length, n_samples):
     wave = chirp_tone_noise(n_samples)
     config = stft_config(backend=backend, pad_mode=pad_mode, win_length=win_length)
-    image = build_front_end(config)(torch.from_numpy(wave)[None])
+    image = build_frontend(config)(torch.from_numpy(wave)[None])
     spectrum = librosa.stft(
         wave.astype("f8"),
         n_fft=1024,
@@ -54,7 +54,7 @@ def test_quiet_parts_are_exact_too():
     # A tone over noise at -80 dB: single precision must not drown the noise.
     wave = chirp_tone_noise(16000) * 1e-4
     wave += np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype("f4")
-    image = build_front_end(stft_config())(torch.from_numpy(wave)[None])[0, 0].numpy()
+    image = build_frontend(stft_config())(torch.from_numpy(wave)[None])[0, 0].numpy()
     exact = np.abs(librosa.stft(wave.astype("f8"), n_fft=1024, hop_length=167, pad_mode="constant")) ** 2
     quiet = exact < exact.max() * 1e-8
     assert quiet.mean() > 0.3
@@ -63,15 +63,15 @@ def test_quiet_parts_are_exact_too():
 
 
 def test_bins_between_f_min_and_f_max():
-    front_end = build_front_end(FrontEndConfig(name="stft", f_min=60.0, f_max=7800.0))
-    assert front_end.frequencies.tolist() == [k * 15.625 for k in range(4, 500)]
-    assert front_end(torch.randn(1, 1600)).shape == (1, 1, 496, front_end.n_frames(1600))
+    frontend = build_frontend(StftConfig(f_min=60.0, f_max=7800.0))
+    assert frontend.frequencies.tolist() == [k * 15.625 for k in range(4, 500)]
+    assert frontend(torch.randn(1, 1600)).shape == (1, 1, 496, frontend.n_frames(1600))
 
 
 def test_magnitude_is_the_root_of_power():
     wave = torch.from_numpy(chirp_tone_noise(4000))[None]
-    power = build_front_end(stft_config())(wave)
-    magnitude = build_front_end(stft_config(power=1.0))(wave)
+    power = build_frontend(stft_config())(wave)
+    magnitude = build_frontend(stft_config(power=1.0))(wave)
     assert relative(magnitude, power.sqrt().numpy()) < 1e-6
 
 
@@ -79,23 +79,21 @@ def test_magnitude_is_the_root_of_power():
 def test_trainable_kernels_receive_gradients(backend):
     if backend == "fft":
         with pytest.raises(UserError, match="backend=nnaudio"):
-            build_front_end(stft_config(trainable=True))
+            build_frontend(stft_config(trainable=True))
         return
-    front_end = build_front_end(
-        stft_config(backend="nnaudio", trainable=True, compress="log", n_fft=256, win_length=256)
-    )
-    front_end(torch.randn(2, 2000)).sum().backward()
-    parameters = dict(front_end.named_parameters())
+    frontend = build_frontend(stft_config(backend="nnaudio", trainable=True, compress="log", n_fft=256, win_length=256))
+    frontend(torch.randn(2, 2000)).sum().backward()
+    parameters = dict(frontend.named_parameters())
     assert sorted(parameters) == ["spectrum.stft.wcos", "spectrum.stft.wsin"]
     assert all(p.grad.abs().sum() > 0 and p.grad.isfinite().all() for p in parameters.values())
-    assert sorted(front_end.state_dict()) == sorted(parameters)
+    assert sorted(frontend.state_dict()) == sorted(parameters)
 
 
 def test_fixed_kernels_stay_out_of_files_and_stdout(capsys):
     for backend in ("fft", "nnaudio"):
-        front_end = build_front_end(stft_config(backend=backend))
-        assert not front_end.state_dict()
-        assert not list(front_end.parameters())
+        frontend = build_frontend(stft_config(backend=backend))
+        assert not frontend.state_dict()
+        assert not list(frontend.parameters())
     assert capsys.readouterr().out == ""
 
 
@@ -117,9 +115,15 @@ def test_window_is_the_periodic_hann_in_the_middle():
         ({"backend": "fftw"}, "backend='fftw'"),
         ({"pad_mode": "wrap"}, "pad_mode='wrap'"),
         ({"power": 3.0}, "power=3"),
-        ({"name": "cqt2"}, "'cqt2'"),
     ],
 )
 def test_impossible_settings_name_the_setting(changes, words):
     with pytest.raises(UserError, match=words):
-        build_front_end(stft_config(**changes))
+        build_frontend(stft_config(**changes))
+
+
+def test_unknown_types_and_settings_are_named():
+    with pytest.raises(UserError, match="type='cqt2' is unknown"):
+        build_frontend("cqt2")
+    with pytest.raises(UserError, match="stft has no setting 'nfft'; did you mean n_fft"):
+        build_frontend("stft", nfft=512)

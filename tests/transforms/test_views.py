@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from audiossl.transforms.config import MultiCropConfig
+from audiossl.transforms.view_config import MultiCropConfig
 from audiossl.transforms.views import Crops, MultiCrop, crop_and_resize
 
 from audiossl.errors import UserError
