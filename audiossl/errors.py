@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -19,13 +20,20 @@ class UserError(ValueError):
 def errors_for_people(main: Callable[P, R]) -> Callable[P, R]:
     """Turn a `UserError` of a program's `main` into one line on stderr and exit code 2.
 
-    Set AUDIOSSL_TRACEBACK=1 to see where it was raised.
+    Set AUDIOSSL_TRACEBACK=1 to see where it was raised. A reader of stdout that has gone (`--help | head`) ends the
+    program quietly.
     """
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return main(*args, **kwargs)
+            try:
+                return main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here, where a closed pipe can be answered, and not at the interpreter's end
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(128 + signal.SIGPIPE) from None
         except UserError as error:
             if os.environ.get("AUDIOSSL_TRACEBACK"):
                 raise
