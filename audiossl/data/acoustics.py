@@ -14,27 +14,28 @@ N_FFT = 24000
 
 @dataclass(frozen=True)
 class Place:
-    """Where a speaker speaks: the transfer function (N_FFT // 2 + 1,) of a small room and a microphone."""
+    """Where a speaker speaks: the transfer function (N_FFT // 2 + 1,) of a small room and a microphone, and its noise.
+
+    The noise falls with frequency to the power of `noise_slope`: 0 is white, 1 pink, 2 brown.
+    """
 
     transfer: np.ndarray
+    noise_slope: float = 1.0
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> Place:
         """A random place."""
-        return cls(np.fft.rfft(_room(random), N_FFT) * _microphone(random))
+        return cls(np.fft.rfft(_room(random), N_FFT) * _microphone(random), random.uniform(0, 2))
 
-    def record(
-        self, spoken: np.ndarray, start: int, snr_db: float, noise_slope: float, random: np.random.Generator
-    ) -> np.ndarray:
+    def record(self, spoken: np.ndarray, start: int, snr_db: float, random: np.random.Generator) -> np.ndarray:
         """The sound of `spoken` (S,), from sample `start` on, with noise: float64 (16000,), peak 1.
 
-        `snr_db` compares the power of the word, while it lasts, with that of the noise, which falls with
-        frequency to the power of `noise_slope`: 0 is white, 1 pink, 2 brown.
+        `snr_db` compares the power of the word, while it lasts, with that of the noise.
         """
         dry = np.zeros(N_FFT)
         dry[start : start + len(spoken)] = spoken
         wet = np.fft.rfft(dry) * self.transfer
-        noise = _noise(noise_slope, random)
+        noise = _noise(self.noise_slope, random)
         # Mean squares by Parseval's theorem; the word's is over its own length.
         word_power = _energy(wet) / max(1, len(spoken))
         noise_power = _energy(noise) / N_FFT
@@ -44,19 +45,19 @@ class Place:
 
 
 def _room(random: np.random.Generator) -> np.ndarray:
-    """Direct sound and a tail of noise that falls by 60 dB in 0.1 to 0.5 s, 3 to 18 dB below it."""
-    t60_s = random.uniform(0.1, 0.5)
+    """Direct sound and a tail of noise that falls by 60 dB in 0.1 to 0.3 s, 12 to 24 dB below it."""
+    t60_s = random.uniform(0.1, 0.3)
     time_s = np.arange(round(t60_s * SAMPLE_RATE)) / SAMPLE_RATE
     response = random.standard_normal(len(time_s)) * 10 ** (-3 * time_s / t60_s)
-    response *= 10 ** (-random.uniform(3, 18) / 20) / np.sqrt(np.sum(response**2))
+    response *= 10 ** (-random.uniform(12, 24) / 20) / np.sqrt(np.sum(response**2))
     response[0] += 1.0
     return response
 
 
 def _microphone(random: np.random.Generator) -> np.ndarray:
-    """A smooth frequency response: gains within 6 dB at 125 Hz, 250 Hz and so on to 8 kHz."""
+    """A smooth frequency response: gains within 3 dB at 125 Hz, 250 Hz and so on to 8 kHz."""
     points_hz = 125.0 * 2.0 ** np.arange(7)
-    gains_db = random.uniform(-6, 6, len(points_hz))
+    gains_db = random.uniform(-3, 3, len(points_hz))
     bins_hz = np.maximum(np.fft.rfftfreq(N_FFT, 1 / SAMPLE_RATE), 1.0)
     return 10 ** (np.interp(np.log2(bins_hz), np.log2(points_hz), gains_db) / 20)
 
