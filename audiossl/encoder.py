@@ -70,10 +70,12 @@ class AudioEncoder(nn.Module):
     def build(cls, config: EncoderConfig, normalize: Normalize | None = None) -> AudioEncoder:
         """Build an encoder with random weights; `normalize` holds the statistics of the training clips.
 
-        Raises UserError for settings that cannot be built from.
+        Raises UserError for settings that cannot be built from, and for statistics of another front end.
         """
         if not config.clip_s > 0:
             raise UserError(f"clip_s={config.clip_s} must be positive (seconds).")
+        if normalize is not None:
+            normalize.check_belongs_to(config.frontend)
         frontend = build_frontend(config.frontend)
         frames = frontend.n_frames(round(config.clip_s * frontend.sample_rate))
         backbone = build_backbone(config.backbone, (frontend.n_bins, frames), frontend.n_channels)
@@ -109,7 +111,9 @@ class AudioEncoder(nn.Module):
         low = row.floor().long()
         high = (low + 1).clamp(max=bins - 1)
         centres_hz = torch.lerp(hz[low], hz[high], row - low)
-        centres_s = frame * self.frontend.hop_length / self.sample_rate
+        times = self.frontend.times(wave.shape[1])
+        before = frame.floor().long()
+        centres_s = torch.lerp(times[before], times[(before + 1).clamp(max=frames - 1)], frame - before)
         return Patches(output.patches, output.grid, centres_s, centres_hz)
 
     def randomised(self, seed: int) -> AudioEncoder:

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
 from audiossl.model_card import model_card
 from audiossl.transforms import FrontEndConfig, Normalize
+from audiossl.transforms.config import fingerprint_of
 
 FORMAT = 1  # of config.json: raised when an older audiossl could no longer read it rightly
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -44,6 +45,7 @@ def describe(encoder: AudioEncoder, extra: Mapping[str, Any]) -> dict[str, Any]:
         "image_size": list(encoder.image_size),
         "dim": encoder.dim,
         "frontend": encoder.config.frontend.to_dict(),
+        "statistics_of": encoder.normalize.statistics_of,
         "backbone": asdict(encoder.config.backbone),
         "versions": {
             "audiossl": audiossl.__version__,
@@ -180,8 +182,10 @@ def _section(kind: type[T], config: Mapping[str, Any], key: str, path: Path) -> 
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise UserError(f"{path} has an unknown setting {key}.{name}{hint}.")
-        default = known[name].default
+        factory = known[name].default_factory
+        default = known[name].default if factory is MISSING else factory()
         right = isinstance(value, type(default)) or (isinstance(default, float) and isinstance(value, int))
+        right = right or (default is None and isinstance(value, str))  # a text that may be left out
         if not right:
             raise UserError(f"{path} has {key}.{name}={value!r}: expected a value like {default!r}.")
     return kind(**settings)
@@ -197,6 +201,23 @@ def _frontend(config: Mapping[str, Any], path: Path) -> FrontEndConfig:
     return _section(kind, config, "frontend", path)
 
 
+def _fingerprint_of_statistics(config: Mapping[str, Any], frontend: FrontEndConfig, path: Path) -> str | None:
+    """Fingerprint of the front end for a folder's statistics, None where the folder does not say.
+
+    The section counts as it stands in the file, too: a setting that a later audiossl adds, with a default that leaves
+    the picture as it was, must not part an encoder from its statistics.
+    """
+    measured, present = config.get("statistics_of"), frontend.fingerprint()
+    if measured is None:
+        return None
+    if measured not in (present, fingerprint_of(config["frontend"])):
+        raise UserError(
+            f"{path} has statistics_of={measured!r}, but its section 'frontend' has the fingerprint {present!r}: "
+            "settings of the front end were changed after the picture's statistics were measured; restore them."
+        )
+    return present
+
+
 def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEncoder:
     clip_s = config.get("clip_s")
     if not isinstance(clip_s, (int, float)):
@@ -206,12 +227,13 @@ def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEnco
         _section(BackboneConfig, config, "backbone", path),
         float(clip_s),
     )
+    statistics_of = _fingerprint_of_statistics(config, encoder_config.frontend, path)
     tensors = _read_weights(weights)
     if not {"normalize.mean", "normalize.std"} <= tensors.keys():
         raise UserError(f"{weights} holds no statistics of the pictures (normalize.mean): it is not an encoder's.")
     try:
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's draws alone
-            normalize = Normalize(tensors["normalize.mean"], tensors["normalize.std"])
+            normalize = Normalize(tensors["normalize.mean"], tensors["normalize.std"], statistics_of)
             encoder = AudioEncoder.build(encoder_config, normalize)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

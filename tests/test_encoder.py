@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from audiossl.transforms import MelConfig, Normalize
+from audiossl.transforms import LeafConfig, MelConfig, Normalize, StackConfig, build_frontend
+from audiossl.transforms.config import fingerprint_of
 from safetensors.torch import load_file, save_file
 
 import audiossl
@@ -204,6 +205,7 @@ def set_part(part: str, **changes):
         (set_part("frontend", n_bins="many"), "frontend.n_bins='many'"),
         (set_part("frontend", type="cqt2"), "frontend.type='cqt2'"),
         (set_part("frontend", f_max=9000.0), "config.json: f_max=9000"),
+        (lambda f: edit(f, statistics_of="0123456789abcdef"), "config.json has statistics_of='0123456789abcdef', but"),
         (set_part("backbone", name="resnet18"), "model.safetensors lacks"),
         (reshape_a_weight, "backbone.net.conv1.0.weight of shape"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
@@ -255,6 +257,56 @@ def test_randomised_repeats_by_seed_and_keeps_statistics():
         assert not torch.equal(one(WAVES[:2]), other(WAVES[:2]))
     assert torch.equal(one.normalize.mean, encoder.normalize.mean)
     assert not one.training
+
+
+def measured(**changes) -> AudioEncoder:
+    config = EncoderConfig(MelConfig(**changes), BackboneConfig("resnet10"), clip_s=0.25)
+    return AudioEncoder.build(config, Normalize.measure(build_frontend(config.frontend), [WAVES])).eval()
+
+
+def test_statistics_stay_with_the_front_end_they_were_measured_with(tmp_path):
+    encoder = measured()
+    with pytest.raises(UserError, match=r"statistics belong to a front end of fingerprint .* \(mel\)"):
+        AudioEncoder.build(EncoderConfig(MelConfig(n_fft=512, win_length=512)), encoder.normalize)
+    encoder.save_pretrained(tmp_path / "e")
+    assert audiossl.load_model(tmp_path / "e").normalize.statistics_of == MelConfig().fingerprint()
+    assert encoder.randomised(0).normalize.statistics_of == MelConfig().fingerprint()
+    set_part("frontend", f_min=50.0)(tmp_path / "e")
+    with pytest.raises(UserError, match=r"e/config.json has statistics_of=.* section 'frontend'.* restore them"):
+        audiossl.load_model(tmp_path / "e")
+
+
+def test_a_setting_that_a_later_version_adds_does_not_part_an_encoder_from_its_statistics(tmp_path):
+    measured().save_pretrained(tmp_path / "e")
+    config = json.loads((tmp_path / "e/config.json").read_text())
+    older = {key: value for key, value in config["frontend"].items() if key != "pad_mode"}  # as if it were new
+    edit(tmp_path / "e", frontend=older, statistics_of=fingerprint_of(older))
+    assert audiossl.load_model(tmp_path / "e").normalize.statistics_of == MelConfig().fingerprint()
+
+
+def test_folders_that_do_not_name_the_statistics_front_end_open(folder):
+    edit(folder, statistics_of=None)
+    assert audiossl.load_model(folder).normalize.statistics_of is None
+
+
+def test_a_learned_front_end_is_saved_with_its_filters(tmp_path):
+    config = EncoderConfig(LeafConfig(compress="pcen"), BackboneConfig("resnet10"), clip_s=0.25)
+    encoder = AudioEncoder.build(config, Normalize(0.5, 2.0)).eval()
+    with torch.no_grad():
+        encoder.frontend.centres *= 1.1
+        encoder.save_pretrained(tmp_path / "e")
+        assert torch.equal(audiossl.load_model(tmp_path / "e")(WAVES[:2]), encoder(WAVES[:2]))
+
+
+def test_stacks_keep_their_list_of_types(tmp_path):
+    config = EncoderConfig(StackConfig(types=["mel", "stft"]), BackboneConfig("resnet10"), clip_s=0.25)
+    encoder = AudioEncoder.build(config, Normalize(torch.zeros(2, 1), torch.ones(2, 1))).eval()
+    encoder.save_pretrained(tmp_path / "e")
+    with torch.no_grad():
+        assert torch.equal(audiossl.load_model(tmp_path / "e")(WAVES[:2]), encoder(WAVES[:2]))
+    set_part("frontend", types="mel")(tmp_path / "e")
+    with pytest.raises(UserError, match=r"frontend.types='mel'"):
+        audiossl.load_model(tmp_path / "e")
 
 
 def test_per_bin_statistics_and_trained_kernels_are_saved(tmp_path):

@@ -23,6 +23,11 @@ SLANEY_STEP_HZ = 200.0 / 3.0
 SLANEY_BREAK_HZ = 1000.0
 SLANEY_LOG_STEP = math.log(6.4) / 27.0
 
+# Filters that share a product: together they need few of the Fourier bins. 8 to 32 measured alike on a CPU, and 128
+# rows at n_fft 2048 take about a quarter of the time of one product of all.
+BAND_ROWS = 16
+Band = tuple[slice, slice]
+
 
 def hz_to_mel(hz: Tensor, scale: str) -> Tensor:
     """Mels of frequencies in Hz on the "slaney" or "htk" scale.
@@ -62,16 +67,36 @@ def mel_filters(config: MelConfig) -> Tensor:
     return filters * (2.0 / (high - low)) if config.norm == "slaney" else filters
 
 
-def check_mel(config: MelConfig) -> None:
-    """Raise UserError for mel settings that cannot work, naming the setting and the remedy."""
+def bands_of(filters: Tensor) -> list[Band]:
+    """Groups of neighbouring filters (n_bins, K) and the span of Fourier bins outside which all of a group are 0.
+
+    >>> bands_of(mel_filters(MelConfig(n_bins=32)))
+    [(slice(0, 16, None), slice(4, 116, None)), (slice(16, 32, None), slice(106, 500, None))]
+    """
+    bands = []
+    for first in range(0, len(filters), BAND_ROWS):
+        rows = slice(first, min(first + BAND_ROWS, len(filters)))
+        used = filters[rows].amax(0).nonzero()[:, 0]
+        bands.append((rows, slice(int(used[0]), int(used[-1]) + 1)))
+    return bands
+
+
+def band_sums(filters: Tensor, bands: list[Band], power: Tensor) -> Tensor:
+    """Power (B, T, K) summed under filters (n_bins, K), skipping what is 0: (B, n_bins, T)."""
+    columns = power.transpose(1, 2)
+    return torch.cat([torch.matmul(filters[rows, bins], columns[:, bins]) for rows, bins in bands], 1)
+
+
+def check_mel(config: MelConfig, rows: str = "n_bins") -> None:
+    """Raise UserError for mel settings that cannot work; `rows` is the setting that n_bins was given by."""
     check_fourier(config)
-    check_choices(config, mel_scale=("slaney", "htk"), norm=("slaney", "none"))
+    check_choices(config, mel_scale=("slaney", "htk"), norm=("slaney", "none"), power=(2.0, 1.0))
     check_at_least(config, 1, "n_bins")
     empty = int((mel_filters(config).amax(dim=1) == 0).sum())
     if empty:
         raise UserError(
-            f"{empty} of n_bins={config.n_bins} mel filters contain no bin of n_fft={config.n_fft}: "
-            "lower n_bins or raise n_fft."
+            f"{empty} of {rows}={config.n_bins} mel filters contain no bin of n_fft={config.n_fft}: "
+            f"lower {rows} or raise n_fft."
         )
 
 
@@ -94,6 +119,8 @@ class Mel(FrontEnd):
         super().__init__(config, edges[1:-1])
         self.spectrum = build_spectrum(config)
         filters = mel_filters(config).to(torch.float32)
+        # A trained filter may grow anywhere: one band that holds all.
+        self.bands = [(slice(None), slice(None))] if config.trainable else bands_of(filters)
         if config.trainable:
             self.filters = nn.Parameter(filters)
         else:
@@ -106,7 +133,7 @@ class Mel(FrontEnd):
             power = as_magnitude(power)
         # A trained filter may not go below zero: the logarithm of a negative sum has no value.
         filters = self.filters.clamp(min=0.0) if self.config.trainable else self.filters
-        return torch.matmul(filters, power.transpose(1, 2)).unsqueeze(1)
+        return band_sums(filters, self.bands, power).unsqueeze(1)
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Temporaries of one clip."""

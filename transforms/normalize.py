@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from audiossl.errors import UserError
 
+from .config import FrontEndConfig
 from .frontend import FrontEnd, as_float
 
 
 class Normalize(nn.Module):
     """(image - mean) / std with fixed statistics, one a channel, shape (C, 1), or one a bin of each, shape (C, F).
 
+    statistics_of: fingerprint of the configuration of the front end that they were measured with, None if unknown.
     Shape: image (B, C, F, T) to the same.
     Raises UserError for statistics that are not finite or a deviation that is not positive.
 
@@ -29,13 +31,24 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0):
+    def __init__(self, mean: float | Tensor = 0.0, std: float | Tensor = 1.0, statistics_of: str | None = None):
         super().__init__()
-        mean, std = (torch.atleast_2d(torch.as_tensor(value, dtype=torch.float32)) for value in (mean, std))
-        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
-            raise UserError(f"the picture's statistics are unusable (mean {mean.tolist()}, std {std.tolist()}).")
-        self.register_buffer("mean", mean.clone())
-        self.register_buffer("std", std.clone())
+        self.register_buffer("mean", torch.atleast_2d(torch.as_tensor(mean, dtype=torch.float32)).clone())
+        self.register_buffer("std", torch.atleast_2d(torch.as_tensor(std, dtype=torch.float32)).clone())
+        if not (self.mean.isfinite().all() and self.std.isfinite().all() and (self.std > 0).all()):
+            raise UserError(
+                f"the picture's statistics are unusable (mean {self.mean.tolist()}, std {self.std.tolist()})."
+            )
+        self.statistics_of = statistics_of
+
+    def check_belongs_to(self, frontend: FrontEndConfig) -> None:
+        """Raise UserError when the statistics were measured with another front end than this configuration's."""
+        if self.statistics_of not in (None, frontend.fingerprint()):
+            raise UserError(
+                f"the picture's statistics belong to a front end of fingerprint {self.statistics_of}, and the settings "
+                f"of this one ({frontend.type}) have {frontend.fingerprint()}: restore the settings they were measured "
+                "with, or measure them again."
+            )
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise the picture."""
@@ -77,4 +90,4 @@ class Normalize(nn.Module):
         std = (mean_square - mean.square()).clamp(min=0.0).sqrt()
         if bool((std < 1e-6).any()):
             raise UserError("the clips to measure the picture's statistics on hold nothing but silence.")
-        return cls(mean, std)
+        return cls(mean, std, frontend.config.fingerprint())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch.nn import functional
 
 from audiossl.errors import UserError
 
+from .compress import CompressComplex
 from .config import FourierConfig, StftConfig
 from .frontend import FrontEnd, check_at_least, check_band, check_choices
 
@@ -38,8 +40,26 @@ def hann(win_length: int, n_fft: int) -> Tensor:
     return functional.pad(window, (left, n_fft - win_length - left)).to(torch.float32)
 
 
-class FftSpectrum(nn.Module):
-    """Power spectrum of waves (B, S) by framed FFT: (B, T, n_fft / 2 + 1)."""
+def size_squared(parts: Tensor) -> Tensor:
+    """Squares of complex numbers (..., 2) as real and imaginary parts; four times faster than a sum over two."""
+    real, imaginary = parts.unbind(-1)
+    return torch.addcmul(real.square(), imaginary, imaginary)
+
+
+class Spectrum(nn.Module):
+    """Spectra of the frames of waves (B, S)."""
+
+    def parts(self, wave: Tensor) -> Tensor:
+        """Real and imaginary parts (B, T, n_fft / 2 + 1, 2); the phase counts from the first sample of a frame."""
+        raise NotImplementedError
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Power |X|^2 (B, T, n_fft / 2 + 1); its gradient is finite in silence, where that of |X| is not."""
+        return size_squared(self.parts(wave))
+
+
+class FftSpectrum(Spectrum):
+    """Spectra by framed FFT."""
 
     window: Tensor
 
@@ -48,11 +68,10 @@ class FftSpectrum(nn.Module):
         self.n_fft, self.hop_length, self.pad_mode = config.n_fft, config.hop_length, config.pad_mode
         self.register_buffer("window", hann(config.win_length, config.n_fft), persistent=False)
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """Power |X|^2 of every frame; its gradient is finite in silence, where that of |X| is not."""
+    def parts(self, wave: Tensor) -> Tensor:
+        """Real and imaginary parts of every frame."""
         frames = pad_centre(wave, self.n_fft, self.pad_mode).unfold(-1, self.n_fft, self.hop_length)
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window))
-        return spectrum.square().sum(-1)
+        return torch.view_as_real(torch.fft.rfft(frames * self.window))
 
 
 @contextmanager
@@ -71,8 +90,8 @@ def forget_buffers(module: nn.Module) -> None:
         part._non_persistent_buffers_set.update(part._buffers)
 
 
-class NnAudioSpectrum(nn.Module):
-    """Power spectrum of waves (B, S) by nnAudio's convolutions: (B, T, n_fft / 2 + 1)."""
+class NnAudioSpectrum(Spectrum):
+    """Spectra by nnAudio's convolutions; nnAudio's own magnitude has no gradient in silence."""
 
     def __init__(self, config: FourierConfig):
         super().__init__()
@@ -92,28 +111,34 @@ class NnAudioSpectrum(nn.Module):
         )
         forget_buffers(self.stft)
 
-    def forward(self, wave: Tensor) -> Tensor:
-        """Power of every frame, from the parts: nnAudio's own magnitude has no gradient in silence."""
+    def parts(self, wave: Tensor) -> Tensor:
+        """Real and imaginary parts of every frame."""
         padded = pad_centre(wave, self.n_fft, self.pad_mode)
         with full_precision_convolutions():
             spectrum = self.stft(padded, output_format="Complex")  # (B, F, T, 2)
-        return spectrum.square().sum(-1).transpose(1, 2)
+        return spectrum.transpose(1, 2)
 
 
-def build_spectrum(config: FourierConfig) -> nn.Module:
-    """Module from waves (B, S) to power spectra (B, T, n_fft / 2 + 1), of the configured backend."""
+def build_spectrum(config: FourierConfig) -> Spectrum:
+    """Module from waves (B, S) to spectra, of the configured backend."""
     return NnAudioSpectrum(config) if config.backend == "nnaudio" else FftSpectrum(config)
 
 
-def check_fourier(config: FourierConfig) -> None:
-    """Raise UserError for settings that no Fourier front end can be built from, naming the setting and the remedy."""
-    check_choices(config, backend=("fft", "nnaudio"), pad_mode=("constant", "reflect"), power=(2.0, 1.0))
+def check_frames(config: Any) -> None:
+    """Raise UserError for windows, padding or a band that no framed Fourier transform has."""
+    check_choices(config, pad_mode=("constant", "reflect"))
     check_at_least(config, 1, "n_fft", "win_length")
     if config.n_fft % 2:
         raise UserError(f"n_fft={config.n_fft} must be even, so that a frame has a centre.")
     if config.win_length > config.n_fft:
         raise UserError(f"win_length={config.win_length} is longer than n_fft={config.n_fft}: raise n_fft.")
     check_band(config)
+
+
+def check_fourier(config: FourierConfig) -> None:
+    """Raise UserError for settings that no Fourier front end can be built from, naming the setting and the remedy."""
+    check_choices(config, backend=("fft", "nnaudio"))
+    check_frames(config)
     if config.trainable and config.backend != "nnaudio":
         raise UserError("trainable=true needs backend=nnaudio: the FFT has no kernels to train.")
 
@@ -126,8 +151,9 @@ def spectrum_bytes(config: FourierConfig, n_samples: int) -> int:
 class Stft(FrontEnd):
     """Linear frequency picture: the bins of the Fourier transform between f_min and f_max, both included.
 
-    Shape: wave (B, S) to image (B, 1, F, T) with T = 1 + S // hop_length.
-    Raises UserError when no bin lies between f_min and f_max.
+    Shape: wave (B, S) to image (B, C, F, T) with T = 1 + S // hop_length; C = 2, real and imaginary part, for
+    output="complex", else 1. A complex picture is signed: see `audiossl.transforms.compress.CompressComplex`.
+    Raises UserError when no bin lies between f_min and f_max, and for pcen of a complex picture.
 
     >>> config = StftConfig(n_fft=512, win_length=512, f_min=0.0, f_max=7999.0)
     >>> stft = Stft(config)
@@ -139,6 +165,9 @@ class Stft(FrontEnd):
 
     def __init__(self, config: StftConfig):
         check_fourier(config)
+        check_choices(config, output=("power", "magnitude", "complex"))
+        if config.output == "complex" and config.compress == "pcen":
+            raise UserError("compress='pcen' has no meaning for output='complex': choose log, db or none.")
         bins = torch.arange(config.n_fft // 2 + 1, dtype=torch.float64) * config.sample_rate / config.n_fft
         kept = ((bins >= config.f_min) & (bins <= config.f_max)).nonzero()[:, 0]
         if len(kept) == 0:
@@ -148,11 +177,16 @@ class Stft(FrontEnd):
         super().__init__(config, bins[kept])
         self.first, self.last = int(kept[0]), int(kept[-1])
         self.spectrum = build_spectrum(config)
+        if config.output == "complex":
+            self.n_channels = 2
+            self.compress = CompressComplex(config.compress, config.floor)
 
     def transform(self, wave: Tensor) -> Tensor:
-        """Power, or magnitude, before compression."""
+        """Power, magnitude, or real and imaginary part, before compression."""
+        if self.config.output == "complex":
+            return self.spectrum.parts(wave)[:, :, self.first : self.last + 1].permute(0, 3, 2, 1).contiguous()
         power = self.spectrum(wave)[..., self.first : self.last + 1].transpose(1, 2).unsqueeze(1)
-        return as_magnitude(power) if self.config.power == 1.0 else power.contiguous()
+        return as_magnitude(power) if self.config.output == "magnitude" else power.contiguous()
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Temporaries of one clip."""

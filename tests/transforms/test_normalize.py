@@ -56,3 +56,46 @@ def test_silence_and_nothing_are_refused():
         Normalize(0.0, 0.0)
     with pytest.raises(UserError, match="wave 0 of the batch holds NaN"):
         Normalize.measure(FRONT_END, [torch.full((1, 3000), float("nan"))])
+
+
+@pytest.mark.parametrize("per_bin", [False, True])
+@pytest.mark.parametrize("kind", ["mel", "fbank", "mfcc"])
+def test_padded_clips_with_their_lengths_count_like_clips_alone(kind, per_bin):
+    # Without snip_edges a clip is mirrored at its end, and padding takes the mirror's place.
+    frontend = build_frontend(kind, **({"snip_edges": True} if kind == "fbank" else {}))
+    lengths = torch.tensor([3000, 1600, 400])
+    clips = [WAVES[-1 - i : len(WAVES) - i, :n] for i, n in enumerate(lengths.tolist())]
+    alone = Normalize.measure(frontend, clips, per_bin)
+    padded = torch.cat([torch.nn.functional.pad(clip, (0, 6000 - clip.shape[1])) for clip in clips])
+    together = Normalize.measure(frontend, [(padded, lengths)], per_bin)
+    assert torch.allclose(alone.mean, together.mean, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(alone.std, together.std, rtol=1e-6, atol=1e-6)
+
+
+def test_what_lies_behind_a_length_does_not_count():
+    frontend = build_frontend("mel", n_fft=256, win_length=256, n_bins=20)
+    lengths = torch.tensor([1600] * 4)
+    loud = WAVES[-4:].clone()
+    loud[:, 2000:] = 30.0  # further behind than a window reaches
+    quiet = WAVES[-4:].clone()
+    quiet[:, 2000:] = 0.0
+    means = [Normalize.measure(frontend, [(wave, lengths)]).mean for wave in (loud, quiet)]
+    assert torch.equal(*means)
+
+
+def test_every_channel_has_statistics_of_its_own():
+    frontend = build_frontend("stft", n_fft=256, win_length=256, output="complex")
+    normalize = Normalize.measure(frontend, WAVES.split(7), per_bin=True)
+    assert normalize.mean.shape == (2, frontend.n_bins)
+    image = normalize(frontend(WAVES)).double()
+    assert image.mean((0, 3)).abs().max() < 1e-5
+    assert (image.std((0, 3), correction=0) - 1).abs().max() < 1e-5
+
+
+def test_statistics_know_their_front_end():
+    normalize = Normalize.measure(FRONT_END, [WAVES])
+    assert normalize.statistics_of == FRONT_END.config.fingerprint()
+    normalize.check_belongs_to(FRONT_END.config)
+    with pytest.raises(UserError, match=r"statistics belong to a front end of fingerprint \w{16}, .* restore"):
+        normalize.check_belongs_to(MelConfig())
+    Normalize(0.0, 1.0).check_belongs_to(MelConfig())  # of no front end: nothing to compare

@@ -71,8 +71,49 @@ def test_bins_between_f_min_and_f_max():
 def test_magnitude_is_the_root_of_power():
     wave = torch.from_numpy(chirp_tone_noise(4000))[None]
     power = build_frontend(stft_config())(wave)
-    magnitude = build_frontend(stft_config(power=1.0))(wave)
+    magnitude = build_frontend(stft_config(output="magnitude"))(wave)
     assert relative(magnitude, power.sqrt().numpy()) < 1e-6
+
+
+@BOTH
+def test_complex_picture_is_librosas_spectrum(backend):
+    wave = chirp_tone_noise(12345)
+    image = build_frontend(stft_config(backend=backend, output="complex"))(torch.from_numpy(wave)[None])
+    spectrum = librosa.stft(wave.astype("f8"), n_fft=1024, hop_length=167, pad_mode="constant", dtype=np.complex128)
+    assert image.shape == (1, 2, 513, 74)
+    assert relative(image[0], np.stack([spectrum.real, spectrum.imag])) < (1e-6 if backend == "fft" else 3e-6)
+
+
+@pytest.mark.parametrize("compress", ["log", "db"])
+def test_complex_picture_keeps_phases_and_has_the_height_of_the_power_picture(compress):
+    wave = torch.from_numpy(chirp_tone_noise(4000))[None]
+    power = build_frontend(stft_config(compress=compress))
+    raw = build_frontend(stft_config(output="complex"))(wave)[:, 0:2]
+    image = build_frontend(stft_config(output="complex", compress=compress))(wave)
+    height = power(wave) - power(torch.zeros_like(wave))
+    assert torch.allclose(image.square().sum(1, keepdim=True).sqrt(), height, atol=1e-3)
+    turned = image[:, 0] * raw[:, 1] - image[:, 1] * raw[:, 0]
+    assert (turned.abs() <= 1e-5 * image.square().sum(1).sqrt() * raw.square().sum(1).sqrt() + 1e-12).all()
+    assert ((image * raw).sum(1) >= 0).all()
+
+
+@BOTH
+@pytest.mark.parametrize("compress", ["log", "db", "none"])
+def test_complex_silence_is_zero_with_a_finite_gradient(backend, compress):
+    silence = torch.zeros(2, 2000, requires_grad=True)
+    image = build_frontend(stft_config(backend=backend, output="complex", compress=compress))(silence)
+    image.square().sum().backward()
+    assert (image == 0).all()
+    assert silence.grad.isfinite().all()
+
+
+def test_energy_is_that_of_the_windowed_wave():
+    # Parseval, frame by frame: the two-sided spectrum's power is n_fft times the energy under the window.
+    wave = torch.from_numpy(chirp_tone_noise(5000))[None]
+    power = build_frontend(stft_config())(wave)[0, 0].double()
+    both_sides = 2 * power.sum(0) - power[0] - power[-1]
+    frames = torch.nn.functional.pad(wave, (512, 512)).unfold(-1, 1024, 167)[0].double()
+    torch.testing.assert_close(both_sides, 1024 * (frames * hann(1024, 1024)).square().sum(1), rtol=1e-5, atol=1e-9)
 
 
 @BOTH
@@ -114,7 +155,8 @@ def test_window_is_the_periodic_hann_in_the_middle():
         ({"hop_length": 0}, "hop_length=0"),
         ({"backend": "fftw"}, "backend='fftw'"),
         ({"pad_mode": "wrap"}, "pad_mode='wrap'"),
-        ({"power": 3.0}, "power=3"),
+        ({"output": "phase"}, "output='phase'"),
+        ({"output": "complex", "compress": "pcen"}, "compress='pcen' .* output='complex'"),
     ],
 )
 def test_impossible_settings_name_the_setting(changes, words):
