@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,18 @@ class Draws:
     def normal(self, *shape: int) -> Tensor:
         """Normal numbers of mean 0 and deviation 1."""
         return self._move(torch.randn(*shape, generator=self.generator))
+
+    def log_uniform(self, n: int, low: float, high: float) -> Tensor:
+        """Numbers whose logarithms are spread evenly: as often from 1 to 2 as from 2 to 4."""
+        return self.uniform(n, low=math.log(low), high=math.log(high)).exp()
+
+    def coins(self, n: int, probability: float) -> Tensor:
+        """True with a probability, n times."""
+        return self.uniform(n) < probability
+
+    def integers(self, *shape: int, below: int) -> Tensor:
+        """Whole numbers from 0 to below `below`."""
+        return self._move(torch.randint(below, shape, generator=self.generator))
 
     def permutation(self, n: int) -> Tensor:
         """A random order of n."""

@@ -58,13 +58,69 @@ def noise_floor(image: Tensor, level: Tensor) -> Tensor:
 
 
 def stripes(image: Tensor, axis: int, begin: Tensor, width: Tensor) -> Tensor:
-    """Set a stripe of one axis to 0, the mean of the training clips; begin and width (B,) in parts of the axis."""
+    """Set stripes of one axis to 0, the mean of the training clips.
+
+    Args:
+        image: (B, C, F, T).
+        axis: -1 for stripes in time, -2 for those in frequency.
+        begin: (B,) for one stripe a clip or (B, N) for several, in parts of the axis.
+        width: of the same shape and unit.
+    """
     size = image.shape[axis]
     place = (torch.arange(size, device=image.device) + 0.5) / size
-    inside = (place >= begin[:, None]) & (place < (begin + width)[:, None])
+    begin, end = begin.reshape(len(image), -1, 1), (begin + width).reshape(len(image), -1, 1)
+    inside = ((place >= begin) & (place < end)).any(1)
     shape = [len(image), 1, 1, 1]
     shape[axis] = size
     return image.masked_fill(inside.view(shape), 0.0)
+
+
+def move_bins(image: Tensor, source: Tensor) -> Tensor:
+    """Read row f of each picture at `source` (B, F), in rows and between them linearly; 0 beyond the axis."""
+    below = source.floor()
+    low, high = (_rows(image, below.long() + step) for step in (0, 1))
+    return torch.lerp(low, high, (source - below)[:, None, :, None])
+
+
+def _rows(image: Tensor, index: Tensor) -> Tensor:
+    """Rows (B, F) of each picture, 0 where there is none."""
+    size = image.shape[-2]
+    picked = image.gather(-2, index.clamp(0, size - 1)[:, None, :, None].expand_as(image))
+    return picked.masked_fill(((index < 0) | (index >= size))[:, None, :, None], 0.0)
+
+
+def shift_bins(image: Tensor, shift: Tensor) -> Tensor:
+    """Move each picture up the frequency axis by `shift` (B,) in parts of it: on a logarithmic axis, another pitch."""
+    rows = torch.arange(image.shape[-2], device=image.device)
+    return move_bins(image, rows - shift[:, None] * image.shape[-2])
+
+
+def warp_bins(image: Tensor, place: Tensor, shift: Tensor) -> Tensor:
+    """Stretch one part of the frequency axis at the cost of the other: what lies at `place` moves up by `shift`.
+
+    SpecAugment's warp of the time axis, turned to frequency: straight lines between the ends, which stay, and the
+    place. Another length of the vocal tract.
+
+    Args:
+        image: (B, C, F, T).
+        place: (B,) in parts of the axis, within the ends.
+        shift: (B,) in parts of the axis; place + shift lies within the ends too.
+    """
+    size = image.shape[-2]
+    target = (place + shift)[:, None]
+    part = torch.linspace(0.0, 1.0, size, device=image.device)
+    below = part * place[:, None] / target
+    above = 1.0 - (1.0 - part) * (1.0 - place[:, None]) / (1.0 - target)
+    return move_bins(image, torch.where(part < target, below, above) * (size - 1))
+
+
+def renormalise(image: Tensor) -> Tensor:
+    """Bring a batch of views to mean 0 and deviation 1, one pair of numbers for all of it, as BYOL-A does.
+
+    Views of silence alone become 0.
+    """
+    deviation, mean = torch.std_mean(image, correction=0)
+    return (image - mean) / deviation.clamp(min=1e-6)
 
 
 def random_background(image: Tensor, draws: Draws, most: float) -> Tensor:
@@ -84,9 +140,27 @@ def random_equaliser(image: Tensor, draws: Draws, strength: float, n_knots: int 
     return equalise(image, strength * draws.normal(len(image), n_knots))
 
 
-def random_stripes(image: Tensor, draws: Draws, most: float) -> Tensor:
-    """One stripe in time and one in frequency, each up to `most` of its axis."""
+def random_stripes(image: Tensor, draws: Draws, most: float, count: int = 1) -> Tensor:
+    """`count` stripes in time and as many in frequency, each up to `most` of its axis."""
     for axis in (-1, -2):
-        width = draws.uniform(len(image), high=most)
-        image = stripes(image, axis, draws.uniform(len(image)) * (1.0 - width), width)
+        width = draws.uniform(len(image), count, high=most)
+        image = stripes(image, axis, draws.uniform(len(image), count) * (1.0 - width), width)
     return image
+
+
+def random_bin_shift(image: Tensor, draws: Draws, most: float) -> Tensor:
+    """Shift the frequency axis by up to `most` of it, up or down."""
+    return shift_bins(image, draws.uniform(len(image), low=-most, high=most))
+
+
+def random_warp(image: Tensor, draws: Draws, most: float) -> Tensor:
+    """Warp the frequency axis at a place in its middle half, by up to `most` of it, below 0.25."""
+    place = draws.uniform(len(image), low=0.25, high=0.75)
+    return warp_bins(image, place, draws.uniform(len(image), low=-most, high=most))
+
+
+def random_noise_floor(image: Tensor, draws: Draws, most: float) -> Tensor:
+    """A flat background in half of the pictures: from well below the mean of the clips up to `most`."""
+    level = draws.uniform(len(image), low=-4.0, high=most)
+    silent = draws.uniform(len(image)) < 0.5
+    return noise_floor(image, level.masked_fill(silent, -torch.inf))

@@ -8,19 +8,18 @@ training clips. No flips, no colour: see `audiossl.transforms.image` for what ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from audiossl.errors import UserError
 
 from . import image as augment
+from .crop import Crops, crop_and_resize, view_size
 from .draws import Draws
-from .view_config import MultiCropConfig
-
-SIZE_STEP = 16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
+from .view_config import MultiCropConfig, shown
 
 
 class Views(NamedTuple):
@@ -35,27 +34,6 @@ class Views(NamedTuple):
     boxes: Tensor
 
 
-class Crops(NamedTuple):
-    """Where views of one kind come from, in parts of the clip's picture: centres and spans (B,) on both axes."""
-
-    time: Tensor
-    time_span: Tensor
-    band: Tensor
-    band_span: Tensor
-
-
-def crop_and_resize(image: Tensor, crops: Crops, size: tuple[int, int]) -> Tensor:
-    """Cut a box of its own out of each picture (B, C, F, T) and bring it to `size` (F, T), bilinearly; 0 outside.
-
-    Bilinear, not BYOL-A's bicubic: measured twice as fast and, at scales near one, without a visible difference.
-    """
-    theta = image.new_zeros(len(image), 2, 3)
-    theta[:, 0, 0], theta[:, 0, 2] = crops.time_span, 2.0 * crops.time - 1.0
-    theta[:, 1, 1], theta[:, 1, 2] = crops.band_span, 2.0 * crops.band - 1.0
-    grid = functional.affine_grid(theta, [len(image), image.shape[1], *size], align_corners=False)
-    return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
 class MultiCrop(nn.Module):
     """Two global and several local views of every clip from its normalised picture.
 
@@ -64,7 +42,8 @@ class MultiCrop(nn.Module):
         image_size: (F, T) of a clip's picture.
         clip_s: seconds that the picture shows.
 
-    Shape: image (B, C, F, T) to `Views`.
+    Shape: image (B, C, F, T), or a list of pictures of the same clips, differently heard, to `Views`; of n pictures,
+    view v shows the one at v modulo n. A picture's gradient flows through (a front end may be learned).
     Raises UserError when a view is larger than the clip can fill or has no room for a region.
 
     >>> views = MultiCrop(MultiCropConfig(n_locals=3), (64, 96), clip_s=1.0)
@@ -82,26 +61,24 @@ class MultiCrop(nn.Module):
         self.local_size = self._size(config.local_s, config.local_band, "local")
 
     def _size(self, seconds: float, band: float, kind: str) -> tuple[int, int]:
-        sides = (self.n_bins * band, self.frames_per_s * seconds)
-        size = tuple(SIZE_STEP * max(1, round(side / SIZE_STEP)) for side in sides)
         if seconds > self.clip_s * 1.001:
             raise UserError(
                 f"--views.{kind}_s {seconds:g} is longer than a clip of {self.clip_s:g} s: "
                 "lower it or raise --data.clip_s."
             )
-        return size[0], size[1]
+        return view_size(self.n_bins * band, self.frames_per_s * seconds)
 
-    @torch.no_grad()
-    def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Views:
+    def forward(self, image: Tensor | Sequence[Tensor], generator: torch.Generator | None = None) -> Views:
         """Draw the views of a batch of pictures (B, C, F, T)."""
-        draws = Draws(generator, image.device)
+        heard = [image] if isinstance(image, Tensor) else image
+        draws = Draws(generator, heard[0].device)
         config = self.config
         kinds = [(2, self.global_size, config.global_s, config.global_band, config.global_time)]
         if config.n_locals:
             kinds.append((config.n_locals, self.local_size, config.local_s, config.local_band, config.local_time))
         images, boxes = [], []
         for count, size, seconds, band, stretch in kinds:
-            views = [self._view(image, draws, size, seconds, band, stretch) for _ in range(count)]
+            views = [self._view(heard[v % len(heard)], draws, size, seconds, band, stretch) for v in range(count)]
             images.append(torch.cat([view for view, _ in views]))
             boxes += [box for _, box in views]
         return Views(images, torch.stack(boxes))
@@ -122,10 +99,7 @@ class MultiCrop(nn.Module):
         crops = self._crops(len(image), draws, seconds, band, stretch)
         view = crop_and_resize(image, crops, size)
         if config.noise:
-            # Half of the views: from well below the mean of the clips up to `noise`.
-            level = draws.uniform(len(view), low=-4.0, high=config.noise)
-            silent = draws.uniform(len(view)) < 0.5
-            view = augment.noise_floor(view, level.masked_fill(silent, -torch.inf))
+            view = augment.random_noise_floor(view, draws, config.noise)
         if config.fader:
             view = augment.random_fader(view, draws, config.fader)
         if config.equaliser:
@@ -151,3 +125,7 @@ class MultiCrop(nn.Module):
         start_s, end_s = time - crops.time_span / 2, time + crops.time_span / 2
         low, high = band - crops.band_span / 2, band + crops.band_span / 2
         return torch.stack([start_s * self.clip_s, end_s * self.clip_s, low, high], dim=1)
+
+    def extra_repr(self) -> str:
+        """Show sizes and strengths in `print(module)`."""
+        return f"{shown(self.config)}, global_size={self.global_size}, local_size={self.local_size}"

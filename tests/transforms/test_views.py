@@ -90,8 +90,28 @@ def test_a_view_longer_than_the_clip_is_refused_with_the_flag():
         MultiCrop(MultiCropConfig(global_s=2.0), (64, 96), 1.0)
 
 
+def test_parameters_are_printed():
+    text = repr(MultiCrop(MultiCropConfig(n_locals=3), (64, 96), 1.0))
+    assert "n_locals=3" in text
+    assert "local_size=(64, 48)" in text
+
+
 def test_silence_stays_finite_under_every_augmentation():
     config = MultiCropConfig(n_locals=2, mixup=0.4, fader=1.0, equaliser=0.3, noise=0.5, stripes=0.3)
     silence = torch.full((4, 1, 64, 96), -3.0)
     for group in MultiCrop(config, (64, 96), 1.0)(silence, generator()).images:
         assert group.isfinite().all()
+
+
+def test_of_two_pictures_the_views_show_one_after_the_other():
+    first, second = torch.zeros(3, 1, 64, 96), torch.ones(3, 1, 64, 96)
+    out = MultiCrop(MultiCropConfig(n_locals=3, **PLAIN), (64, 96), 1.0)([first, second], generator())
+    assert [float(view.mean().round()) for view in out.images[0].split(3)] == [0.0, 1.0]
+    assert [float(view.mean().round()) for view in out.images[1].split(3)] == [0.0, 1.0, 0.0]
+
+
+def test_a_list_of_one_picture_is_the_picture():
+    image = torch.randn(3, 1, 64, 96)
+    views = MultiCrop(MultiCropConfig(), (64, 96), 1.0)
+    for a, b in zip(views(image, generator()).images, views([image], generator()).images, strict=True):
+        assert torch.equal(a, b)

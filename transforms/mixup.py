@@ -1,0 +1,83 @@
+"""Other sounds in the background, drawn from a memory of past clips: BYOL-A's log-mixup-exp (Niizumi et al., 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .draws import Draws
+
+
+def mix_power(image: Tensor, power: Tensor, share: Tensor) -> Tensor:
+    """Mix a sound in that is given as e^background: ln((1 - share) e^image + share e^background).
+
+    The same as `audiossl.transforms.image.log_mixup_exp` to rounding, for normalised pictures (e^image must be
+    a float32, so up to 80), and four times as fast on a CPU.
+
+    Args:
+        image: (B, C, F, T).
+        power: e^background, of the same shape.
+        share: of the background, (B,), from 0 to below 1.
+
+    >>> image = torch.full((1, 1, 1, 1), 2.0)
+    >>> mix_power(image, torch.zeros(1, 1, 1, 1).exp(), torch.tensor([0.5])).item() # ln((e^2 + 1) / 2)
+    1.4337...
+    """
+    return image.exp().lerp_(power, share[:, None, None, None]).log_()
+
+
+class MixupMemory(nn.Module):
+    """The last `n_clips` pictures of a process, oldest out first, to draw backgrounds from.
+
+    Its state is part of `state_dict`, so that a resumed run goes on with the same backgrounds: 50 MB for 2,048 clips
+    of 64 x 96. As BYOL-A's, the memory belongs to a process and begins empty; a clip is not mixed before there is
+    something in it.
+
+    Args:
+        n_clips: how many are kept (BYOL-A: 2,048).
+        image_size: (C, F, T) of a picture.
+
+    >>> memory = MixupMemory(4, (1, 2, 2))
+    >>> memory.remember(torch.zeros(3, 1, 2, 2))
+    >>> memory.remember(torch.ones(3, 1, 2, 2))
+    >>> len(memory), memory.power[:, 0, 0, 0].log().tolist()
+    (4, [1.0, 1.0, 0.0, 1.0])
+    """
+
+    power: Tensor
+
+    def __init__(self, n_clips: int, image_size: tuple[int, int, int]):
+        super().__init__()
+        self.n_clips, self.n_seen = n_clips, 0
+        # Kept as e^image, which saves an exponential at each drawing.
+        self.register_buffer("power", torch.zeros(n_clips, *image_size))
+
+    def __len__(self) -> int:
+        return min(self.n_seen, self.n_clips)
+
+    @torch.no_grad()
+    def remember(self, image: Tensor) -> None:
+        """Keep a batch of pictures (B, C, F, T), or as many of its last as there is room for."""
+        image = image[-self.n_clips :]
+        first = self.n_seen % self.n_clips
+        room = min(len(image), self.n_clips - first)
+        torch.exp(image[:room], out=self.power[first : first + room])
+        if room < len(image):
+            torch.exp(image[room:], out=self.power[: len(image) - room])
+        self.n_seen += len(image)
+
+    def draw(self, n_clips: int, draws: Draws) -> Tensor:
+        """Which clips of the memory to take, (n_clips,); all 0 while there is none."""
+        return draws.integers(n_clips, below=max(1, len(self)))
+
+    def get_extra_state(self) -> Tensor:
+        """How many clips were seen, for `state_dict`."""
+        return torch.tensor(self.n_seen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over what `get_extra_state` gave."""
+        self.n_seen = int(state)
+
+    def extra_repr(self) -> str:
+        """Show size and filling in `print(module)`."""
+        return f"n_clips={self.n_clips}, image_size={tuple(self.power.shape[1:])}, filled={len(self)}"

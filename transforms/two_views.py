@@ -1,0 +1,122 @@
+"""Two views of spectrograms as BYOL-A makes them (Niizumi et al., 2021 and 2023), for a batch at once.
+
+A background out of a memory of past clips, a random resize crop from a canvas half as wide again as the picture, a
+random linear fader (version 2), and the views of a batch brought to mean 0 and deviation 1 together. Departures: both
+views' backgrounds are older than the batch, where BYOL-A's could be the clip itself; and see
+`audiossl.transforms.crop.resample_boxes` for its corners.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from audiossl.errors import UserError
+
+from . import image as augment
+from .crop import Boxes, Plan, plan_of, random_boxes, resample_by, view_size
+from .draws import Draws
+from .mixup import MixupMemory, mix_power
+from .view_config import TwoViewsConfig, shown
+from .views import Views
+
+PIECE = 2**17  # numbers of pictures at a time on a CPU: what is made in passing then stays in its cache
+
+
+class TwoViews(nn.Module):
+    """Two views of every clip from its normalised picture.
+
+    Args:
+        config: ranges and strengths; `TwoViewsConfig.version_1()` for BYOL-A's first version.
+        image_size: (F, T) of a clip's picture.
+        clip_s: seconds that the picture shows.
+        n_channels: C of the picture.
+
+    Shape: image (B, C, F, T) to `Views` with one group of images (2 B, C, F, T') and boxes (2, B, 4).
+    Raises UserError when a view is longer than a clip.
+
+    >>> views = TwoViews(TwoViewsConfig(memory=8), (64, 96), clip_s=1.0)
+    >>> out = views(torch.randn(4, 1, 64, 96), torch.Generator().manual_seed(0))
+    >>> out.images[0].shape, out.boxes.shape, len(views.memory)
+    (torch.Size([8, 1, 64, 96]), torch.Size([2, 4, 4]), 4)
+    """
+
+    def __init__(self, config: TwoViewsConfig, image_size: tuple[int, int], clip_s: float, n_channels: int = 1):
+        super().__init__()
+        if config.view_s > clip_s * 1.001:
+            raise UserError(
+                f"--views.view_s {config.view_s:g} is longer than a clip of {clip_s:g} s: "
+                "lower it or raise --data.clip_s."
+            )
+        self.config, self.clip_s = config, clip_s
+        self.n_bins, self.n_frames = image_size
+        self.segment = min(self.n_frames, max(1, round(self.n_frames * config.view_s / clip_s)))
+        self.size = view_size(self.n_bins, self.segment)
+        self.memory = MixupMemory(config.memory, (n_channels, self.n_bins, self.segment)) if config.mixup else None
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Views:
+        """Draw two views of a batch of pictures (B, C, F, T)."""
+        draws, config = Draws(generator, image.device), self.config
+        n_clips = len(image)
+        first = draws.integers(n_clips, below=self.n_frames - self.segment + 1)
+        image = _segments(image, first, self.segment)
+        canvas = (config.canvas_band, config.canvas_time)
+        boxes = random_boxes(
+            draws, 2 * n_clips, (self.n_bins, self.segment), canvas, config.band_scale, config.time_scale
+        )
+        view = self._views(image, draws, boxes)
+        if self.memory is not None:
+            self.memory.remember(image)
+        if config.band_shift:
+            view = augment.random_bin_shift(view, draws, config.band_shift)
+        if config.band_warp:
+            view = augment.random_warp(view, draws, config.band_warp)
+        if config.stripes:
+            view = augment.random_stripes(view, draws, config.stripes, config.n_stripes)
+        if config.renormalise:
+            view = augment.renormalise(view)
+        return Views([view], self._boxes(boxes, first))
+
+    def _views(self, image: Tensor, draws: Draws, boxes: Boxes) -> Tensor:
+        """Mix, cut and fade both views of all clips (2 B, C, F, T), on a CPU a few pictures at a time."""
+        n_clips, n_views, config = len(image), 2 * len(image), self.config
+        share = draws.uniform(n_views, high=config.mixup)
+        begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
+        background = self.memory.draw(n_views, draws) if self.memory is not None else share.long()
+        step = max(1, PIECE // image[0].numel()) if image.device.type == "cpu" else n_views
+        plan = plan_of(boxes, (self.n_bins, self.segment), self.size, config.interpolation)
+        views = image.new_empty(n_views, image.shape[1], *self.size)
+        source = torch.arange(n_views, device=image.device) % n_clips
+        for at in range(0, n_views, step):
+            rows = slice(at, at + step)
+            piece = image[source[rows]]
+            if self.memory is not None and len(self.memory):
+                piece = mix_power(piece, self.memory.power[background[rows]], share[rows])
+            piece = resample_by(piece, Plan(*(part[rows] for part in plan)))
+            views[rows] = augment.linear_fader(piece, begin[rows], end[rows])
+        return views
+
+    def _boxes(self, boxes: Boxes, first: Tensor) -> Tensor:
+        """Places of the views in the clips, (2, B, 4)."""
+        frame_s = self.clip_s / self.n_frames
+        start = boxes.frame + first.repeat(2)
+        sides = [
+            start * frame_s,
+            (start + boxes.n_frames) * frame_s,
+            boxes.row / self.n_bins,
+            (boxes.row + boxes.n_rows) / self.n_bins,
+        ]
+        return torch.stack(sides, dim=1).view(2, -1, 4)
+
+    def extra_repr(self) -> str:
+        """Show size and strengths in `print(module)`."""
+        return f"{shown(self.config)}, size={self.size}"
+
+
+def _segments(image: Tensor, first: Tensor, n_frames: int) -> Tensor:
+    """Frames from `first` (B,) on of each picture."""
+    if n_frames == image.shape[-1]:
+        return image
+    frames = first[:, None] + torch.arange(n_frames, device=image.device)
+    return image.gather(-1, frames[:, None, None].expand(-1, *image.shape[1:3], -1))
