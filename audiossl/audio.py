@@ -167,17 +167,26 @@ def readable_formats() -> dict[str, bool]:
     return {**plain, "Ogg Vorbis": "VORBIS" in ogg, "Opus": "OPUS" in ogg}
 
 
+def encode(samples: np.ndarray, sample_rate: int, form: str = "WAV") -> bytes:
+    """Bytes of a file of one channel and 16 bits that holds int16 samples (S,), in a format that libsndfile writes.
+
+    >>> encode(np.zeros(100, np.int16), 8000)[:4], len(encode(np.zeros(100, np.int16), 8000))
+    (b'RIFF', 244)
+    """
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples, sample_rate, subtype="PCM_16", format=form)
+    return encoded.getvalue()
+
+
 def write(path: str | os.PathLike[str], samples: np.ndarray, sample_rate: int) -> None:
     """Write int16 samples (S,) as a file of one channel and 16 bits, in the format of the path's suffix.
 
     Raises `UserError` when the file cannot be written.
     """
     # Encoded in memory first: libsndfile does not pass on what goes wrong in a file object, a full disk say.
-    encoded = io.BytesIO()
-    form = os.path.splitext(path)[1].lstrip(".").upper()
-    soundfile.write(encoded, samples, sample_rate, subtype="PCM_16", format=form)
+    encoded = encode(samples, sample_rate, os.path.splitext(path)[1].lstrip(".").upper())
     try:
-        Path(path).write_bytes(encoded.getvalue())
+        Path(path).write_bytes(encoded)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}); make room or choose another place.") from error

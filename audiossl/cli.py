@@ -22,6 +22,7 @@ MAIN_EXAMPLE = """\
 examples:
   audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
   audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
+  audiossl inspect frontends a_sound.wav -o frontends.html
   audiossl doctor
 
 `audiossl COMMAND --help` tells all about a command. To pretrain an encoder on your own audio:
@@ -77,6 +78,10 @@ def _run(arguments: list[str]) -> int:
         from audiossl.cli_probe import probe
 
         return probe(arguments[1:])
+    if arguments[:1] == ["inspect"]:  # as above, and it has pages of its own
+        from audiossl.cli_inspect import inspect
+
+        return inspect(arguments[1:])
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -116,6 +121,7 @@ def _parser() -> Parser:
 
     _featurize_flags(command("featurize", "embed files, folders or patterns", featurize, FEATURIZE_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
+    command("inspect", "show a clip through all front ends, or the views that are cut from clips", None)
     fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)
     fetch.add_argument("name", choices=["speech_commands"], help="the data set")
     fetch.add_argument("--version", choices=["v0.01", "v0.02"], default="v0.02", help="default: %(default)s")

@@ -47,7 +47,7 @@ def parse(config_type: type[T], recipe: str, argv: Sequence[str] | None = None, 
     if "--help" in arguments or "-h" in arguments:
         from audiossl.config_help import help_text  # imports this module
 
-        print(help_text(config_type, recipe, presets(recipe), preset, _type_flags(config_type, arguments)))
+        print(help_text(config_type, recipe, presets(recipe), preset, type_flags(config_type, arguments)))
         raise SystemExit(0)
     files, flags = read_flags(leaves_of_all_types(config_type), arguments)
     flags.sort(key=lambda setting: not setting.key.endswith(".type"))  # first: the other flags are meant for it
@@ -190,7 +190,7 @@ def chosen_types(config_type: type, settings: Iterable[Setting]) -> dict[str, st
     return {place: str(setting.value) for place, setting in pairs if str(setting.value) in known.get(place, ())}
 
 
-def _type_flags(config_type: type, arguments: list[str]) -> list[Setting]:
+def type_flags(config_type: type, arguments: list[str]) -> list[Setting]:
     """The types that a command line chooses, whatever else stands on it."""
     found = []
     for place in sections_of_types(config_type):

@@ -61,9 +61,10 @@ def _sections(
     rows, inner = [], []
     if names := config_files.type_names(config_type):
         text = (
-            f"The keys below are those of this type; `--{prefix}type NAME --help` shows another's. [{defaults['type']}]"
+            f"One of {', '.join(names)}. The keys below are those of this type; `--{prefix}type NAME --help` shows "
+            f"another's. [{defaults['type']}]"
         )
-        rows.append((f"--{prefix}type {'|'.join(names)}", text))
+        rows.append((f"--{prefix}type NAME", text))
     for field, hint in config_files.fields_of(config_type):
         section = config_files.section_of(field, hint, prefix + field.name, chosen)
         if section is not None:

@@ -305,6 +305,6 @@ def test_help_shows_the_keys_of_the_chosen_type(capsys):
         with pytest.raises(SystemExit):
             parse(WithTypes, "recipe", [*argv, "--help"])
         text = capsys.readouterr().out
-        assert "--shape.type square|bars" in text
+        assert "One of square, bars." in text
         assert shown in text
         assert hidden not in text

@@ -11,12 +11,14 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
 from pathlib import Path
 
 import numpy as np
+
+from audiossl.run.axes import BOTTOM, LEFT, RIGHT, TOP, frequency_axis, place_of, time_axis
 
 # Base64 pictures beyond this many bytes are left out, so that the page stays below 1.5 MB.
 PICTURE_BYTES = 800_000
@@ -24,11 +26,8 @@ PICTURE_BYTES = 800_000
 MAX_BINS, MAX_FRAMES = 128, 256
 # Ten colours of magma (van der Walt and Smith 2015): dark is quiet, steps are even, readable in grey print.
 COLOURS = ("000004", "180f3d", "440f76", "721f81", "9e2f7f", "cd4071", "f1605d", "fd9668", "feca8d", "fcfdbf")
-# Hz; those that lie in a picture and are far enough apart become ticks.
-NICE_HZ = (16000, 8000, 4000, 2000, 1000, 500, 250, 125, 60, 30)
-NICE_STEPS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 300, 600)
 # Drawing units, which are CSS pixels at full size.
-HEIGHT, LEFT, RIGHT, TOP, BOTTOM, NARROWEST = 128, 36, 8, 8, 32, 56
+HEIGHT, NARROWEST = 128, 56
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Picture:
         start_s, end_s: times of the left and right edge in the clip.
         boxes: crops to draw into the picture of a whole clip.
         clip: name of the clip; pictures of one clip share a row and a colour scale.
+        unit: of `frequencies`, where the rows are something else than frequencies.
     """
 
     image: np.ndarray
@@ -63,6 +63,7 @@ class Picture:
     end_s: float = 1.0
     boxes: tuple[Box, ...] = ()
     clip: str = ""
+    unit: str = "Hz"
 
     def __post_init__(self) -> None:
         """Raise ValueError for shapes that do not fit together."""
@@ -124,7 +125,9 @@ def colour_range(pictures: Sequence[Picture]) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def draw(picture: Picture, colours: tuple[float, float], longest_s: float, width: int = 300) -> str:
+def draw(
+    picture: Picture, colours: tuple[float, float], longest_s: float, width: int = 300, height: int = HEIGHT
+) -> str:
     """An inline SVG of one picture.
 
     Args:
@@ -132,22 +135,28 @@ def draw(picture: Picture, colours: tuple[float, float], longest_s: float, width
         colours: values of the darkest and lightest colour (`colour_range`).
         longest_s: duration that is `width` units wide; shorter pictures are narrower in proportion.
         width: units of the longest picture.
+        height: units of every picture.
     """
-    duration = max(picture.end_s - picture.start_s, 1e-9)
-    inner = max(NARROWEST, round(width * min(1.0, duration / max(longest_s, 1e-9))))
-    total_w, total_h = LEFT + inner + RIGHT, TOP + HEIGHT + BOTTOM
+    inner = inner_width(picture, longest_s, width)
+    total_w, total_h = LEFT + inner + RIGHT, TOP + height + BOTTOM
     parts = [
         f'<svg role="img" aria-label="{escape(picture.caption, quote=True)}" '
         f'viewBox="0 0 {total_w} {total_h}" '
         f'width="{total_w}" height="{total_h}">',
-        f'<image x="{LEFT}" y="{TOP}" width="{inner}" height="{HEIGHT}" preserveAspectRatio="none" '
+        f'<image x="{LEFT}" y="{TOP}" width="{inner}" height="{height}" preserveAspectRatio="none" '
         f'href="data:image/png;base64,{_png(picture.image, colours)}"/>',
-        _time_axis(picture, inner),
-        _frequency_axis(picture),
-        *(_box(box, picture, inner) for box in picture.boxes),
+        time_axis(picture.start_s, picture.end_s, inner, TOP + height),
+        frequency_axis(picture.frequencies, height, escape(picture.unit)),
+        *_boxes(picture, inner, height),
         "</svg>",
     ]
     return "".join(parts)
+
+
+def inner_width(picture: Picture, longest_s: float, width: int = 300) -> int:
+    """Units between the axes of a picture, when the longest one is `width` units wide."""
+    duration = max(picture.end_s - picture.start_s, 1e-9)
+    return max(NARROWEST, round(width * min(1.0, duration / max(longest_s, 1e-9))))
 
 
 def _png(image: np.ndarray, colours: tuple[float, float]) -> str:
@@ -183,61 +192,29 @@ def _smaller(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _x(time_s: float, picture: Picture, inner: int) -> float:
-    return LEFT + inner * (time_s - picture.start_s) / max(picture.end_s - picture.start_s, 1e-9)
+def _boxes(picture: Picture, inner: int, height: int) -> Iterator[str]:
+    """Each box with its label, in the upper corner, of local views in the lower, and inwards of the labels there."""
+    taken: list[tuple[float, float]] = []
+    for box in picture.boxes:
+        x0, y0, x1, y1 = _corners(box, picture, inner, height)
+        shape = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(0.0, x1 - x0):.1f}" height="{max(0.0, y1 - y0):.1f}"'
+        yield f'<rect class="halo" {shape}/><rect class="box{" local" * box.local}" {shape}/>'
+        if box.label:
+            x, y, step = (x0 + 4, y1 - 4, -11) if box.local else (x0 + 4, y0 + 12, 11)
+            while TOP < y + step < TOP + height and any(abs(x - a) < 14 and abs(y - b) < 11 for a, b in taken):
+                y += step
+            taken.append((x, y))
+            yield f'<text class="box-label" x="{x:.1f}" y="{y:.1f}">{escape(box.label)}</text>'
 
 
-def _y(frequency: float, picture: Picture) -> float:
-    """Height of a frequency: bin i covers i to i + 1 from below; beyond the ends the edge."""
-    bins = len(picture.frequencies)
-    at = float(np.interp(frequency, picture.frequencies, np.arange(bins) + 0.5))
-    if frequency <= picture.frequencies[0]:
-        at = 0.0
-    elif frequency >= picture.frequencies[-1]:
-        at = float(bins)
-    return TOP + HEIGHT * (1 - at / bins)
-
-
-def _time_axis(picture: Picture, inner: int) -> str:
-    duration = picture.end_s - picture.start_s
-    # A label takes about 30 units.
-    wanted = duration / max(1, inner // 46)
-    step = next((s for s in NICE_STEPS_S if s >= wanted), NICE_STEPS_S[-1])
-    first = int(np.ceil(picture.start_s / step - 1e-9))
-    last = int(np.floor(picture.end_s / step + 1e-9))
-    parts, base = [], TOP + HEIGHT
-    for count in range(first, last + 1):
-        x = _x(count * step, picture, inner)
-        parts.append(f'<path class="tick" d="M{x:.1f} {base}v4"/>')
-        parts.append(f'<text x="{x:.1f}" y="{base + 15}" text-anchor="middle">{count * step:g}</text>')
-    parts.append(f'<text class="unit" x="{LEFT + inner / 2:.1f}" y="{base + 28}" text-anchor="middle">seconds</text>')
-    return "".join(parts)
-
-
-def _frequency_axis(picture: Picture) -> str:
-    parts: list[str] = []
-    previous = -np.inf
-    low, high = picture.frequencies[0], picture.frequencies[-1]
-    inside = [f for f in NICE_HZ if 0.99 * low <= f <= 1.03 * high]
-    for frequency in inside or [round(float(high)), round(float(low))]:
-        y = _y(frequency, picture)
-        if y - previous < 14:
-            continue
-        previous = y
-        name = f"{frequency / 1000:g}k" if frequency >= 1000 else f"{frequency:g}"
-        parts.append(f'<path class="tick" d="M{LEFT} {y:.1f}h-4"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{name}</text>')
-    parts.append(f'<text class="unit" x="{LEFT - 6}" y="{TOP + HEIGHT + 28}" text-anchor="end">Hz</text>')
-    return "".join(parts)
-
-
-def _box(box: Box, picture: Picture, inner: int) -> str:
-    x0, x1 = (float(np.clip(_x(t, picture, inner), LEFT + 1, LEFT + inner - 1)) for t in (box.start_s, box.end_s))
-    y1, y0 = (float(np.clip(_y(f, picture), TOP + 1, TOP + HEIGHT - 1)) for f in (box.low_hz, box.high_hz))
-    shape = f'x="{x0:.1f}" y="{y0:.1f}" width="{max(0.0, x1 - x0):.1f}" height="{max(0.0, y1 - y0):.1f}"'
-    at = y1 - 4 if box.local else y0 + 12  # so that labels in the same corner do not meet
-    label = f'<text class="box-label" x="{x0 + 4:.1f}" y="{at:.1f}">{escape(box.label)}</text>' if box.label else ""
-    return f'<rect class="halo" {shape}/><rect class="box{" local" * box.local}" {shape}/>{label}'
+def _corners(box: Box, picture: Picture, inner: int, height: int) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower edge of a box, cut at the picture's edges."""
+    duration = max(picture.end_s - picture.start_s, 1e-9)
+    places = (LEFT + inner * (time - picture.start_s) / duration for time in (box.start_s, box.end_s))
+    heights = (TOP + height * (1 - place_of(hz, picture.frequencies)) for hz in (box.low_hz, box.high_hz))
+    x0, x1 = (float(np.clip(x, LEFT + 1, LEFT + inner - 1)) for x in places)
+    y1, y0 = (float(np.clip(y, TOP + 1, TOP + height - 1)) for y in heights)
+    return x0, y0, x1, y1
 
 
 def views_section(pictures: Sequence[Picture]) -> str:

@@ -15,10 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +23,7 @@ import numpy as np
 from audiossl.errors import UserError, errors_for_people
 from audiossl.run import files, page
 from audiossl.run.curves import CSS, GRID, LINE, MUTED, STYLES, Series, charts, number
+from audiossl.run.page_file import replace, write_page
 from audiossl.run.pictures import Picture, load_pictures, save_pictures, views_section
 
 T = TypeVar("T")
@@ -90,7 +88,7 @@ def write_report(
         page.next_steps(folder, settings),
         page.details(folder, rows, settings, machine),
     )
-    return _write(folder / files.REPORT, title, "\n".join(filter(None, sections)))
+    return write_page(folder / files.REPORT, title, "\n".join(filter(None, sections)))
 
 
 def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
@@ -98,31 +96,13 @@ def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
         if scores is not None or views is not None:
             folder.mkdir(parents=True, exist_ok=True)
         if scores is not None:
-            _replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
+            replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
         if views is not None:
             save_pictures(folder / files.VIEWS, views)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror}): make room or choose another --run.out."
         ) from error
-
-
-def _write(path: Path, title: str, body: str) -> Path:
-    template = resources.files("audiossl.run").joinpath("report_page.html").read_text("utf-8")
-    try:
-        _replace(path, Template(template).substitute(title=escape(title), body=body))
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room or choose another folder.") from error
-    return path
-
-
-def _replace(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------ reading
