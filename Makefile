@@ -8,7 +8,7 @@ STALE := $(shell [ "$$(cat .venv/.checkout 2>/dev/null)" = "$$(pwd -P)" ] && [ !
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lock clean stale
+.PHONY: help demo test test-slow check bench lock clean stale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ check: .venv/.ready-dev  ## style, import directions, and types on the installed
 	$(PY) -m build --no-isolation --outdir build/check . > build/check/log 2>&1 || { cat build/check/log; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target build/check/installed build/check/*.whl
 	cd build/check/installed && ../../../$(PY) -m mypy --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache -p audiossl
+
+bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (ten minutes)
+	@for bench in benchmarks/bench_*.py; do OMP_NUM_THREADS=1 $(PY) $$bench || exit 1; done
 
 lock: .venv/.ready-dev  ## resolve constraints.txt anew
 	$(PY) .ci/lock.py

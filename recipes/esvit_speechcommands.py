@@ -16,11 +16,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from audiossl.transforms import FrontEndConfig, MelConfig, MultiCrop, MultiCropConfig, Normalize, build_frontend
+from audiossl.transforms import (
+    FrontEndConfig,
+    MelConfig,
+    MultiCrop,
+    MultiCropConfig,
+    Normalize,
+    WaveAugmentConfig,
+    build_frontend,
+)
 
 from audiossl.backbones import BackboneConfig
 from audiossl.config import parse
-from audiossl.data import CachedClips, DataConfig, cache_clips, open_clips, training_loader
+from audiossl.data import CachedClips, DataConfig, cache_clips, open_augment, open_clips, training_loader
 from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError, errors_for_people
 from audiossl.methods.esvit import EsViT, EsViTConfig
@@ -38,6 +46,7 @@ class Config:
     """Everything that decides a run: the preset's values (`small` unless another is named), then flags."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    wave: WaveAugmentConfig = field(default_factory=WaveAugmentConfig)
     frontend: FrontEndConfig = field(default_factory=MelConfig)
     views: MultiCropConfig = field(default_factory=MultiCropConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -58,7 +67,8 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCro
     shape = EncoderConfig(config.frontend, config.backbone, training.clip_s)
     encoder = AudioEncoder.build(shape, statistics)
     views = MultiCrop(config.views, encoder.image_size, training.clip_s)
-    method = EsViT(encoder.backbone, config.method)
+    learned = encoder.frontend if list(encoder.frontend.parameters()) else None
+    method = EsViT(encoder.backbone, config.method, learned)
     encoder.backbone = method.encoder  # the teacher's
     return encoder, views, method
 
@@ -80,6 +90,7 @@ def main(config: Config) -> None:
     encoder, views, method = build(config, training)
     optimizer = build_optimizer(method, config.optim)
     encoder.to(session.device)
+    augment = open_augment(config.wave, training.sample_rate).to(session.device)
     method, optimizer, loader = session.prepare(method, optimizer, loader)
     session.resume()
 
@@ -97,7 +108,9 @@ def main(config: Config) -> None:
             )
             momentum = cosine(step.index, total, config.method.momentum, config.method.momentum_end)
             with session.accumulate(method):
-                out = method(views(encoder.image(batch.wave), step.generator), temperature)
+                heard = augment.copies(batch.wave, 2, step.generator)
+                pictures = [encoder.image(wave) for wave in heard]
+                out = method(views(pictures, step.generator), temperature)
                 session.backward(out.loss)
                 if session.synced:
                     if step.index < config.method.freeze_last_layer_epochs * per_epoch:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from audiossl.data.cache import cache_clips
     from audiossl.data.cached import CachedClips
     from audiossl.data.loader import Batch, training_loader
+    from audiossl.data.recordings import open_augment
 
 __all__ = [
     "Batch",
@@ -21,6 +22,7 @@ __all__ = [
     "ClipStream",
     "DataConfig",
     "cache_clips",
+    "open_augment",
     "open_clips",
     "training_loader",
 ]
@@ -30,6 +32,7 @@ _NEED_TORCH = {
     "training_loader": "loader",
     "CachedClips": "cached",
     "cache_clips": "cache",
+    "open_augment": "recordings",
 }
 
 

@@ -124,13 +124,16 @@ class EsViT(nn.Module):
     Args:
         backbone: the student's network.
         config: see `EsViTConfig`.
+        frontend: the front end that the views come from, if it is to be learned: its parameters then belong to the
+            method, so that they are optimised, wrapped and saved with the rest.
 
     Shape: `Views` with global views first to `Output`.
     """
 
-    def __init__(self, backbone: Backbone, config: EsViTConfig):
+    def __init__(self, backbone: Backbone, config: EsViTConfig, frontend: nn.Module | None = None):
         super().__init__()
         self.config = config
+        self.frontend = frontend
         self.student = Branch(backbone, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.teacher.backbone.disable_drop_path()

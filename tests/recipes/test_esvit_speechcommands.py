@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from audiossl.recipes.esvit_speechcommands import Config, run
-from audiossl.transforms import MultiCrop
+from audiossl.recipes.esvit_speechcommands import Config, build, run
+from audiossl.transforms import FrontEndConfig, MultiCrop, build_frontend
 
 import audiossl
 from audiossl.config import parse, presets
+from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.encoder import AudioEncoder, EncoderConfig
 
 RATE = 8000
@@ -220,3 +221,39 @@ def test_help_shows_every_section_without_training(monkeypatch, capsys):
     for flag in ("--data.root", "--views.n_locals", "--method.n_prototypes", "--optim.lr", "--run.resume", "small"):
         assert flag in text
     assert Config().run.out in text
+
+
+@pytest.fixture(scope="module")
+def few_clips(tones, tmp_path_factory):
+    config = DataConfig(root=str(tones), clip_s=0.5, limit=24, cache=str(tmp_path_factory.mktemp("cache")))
+    return cache_clips(open_clips(config), config).split("training")
+
+
+@pytest.mark.parametrize("kind", sorted(FrontEndConfig.get_known_choices()))
+def test_every_front_end_makes_a_learning_step_by_flag_alone(few_clips, kind):
+    own = {key: value for key, value in SETTINGS.items() if key.split(".")[0] in ("method", "views")}
+    flags = [word for key, value in own.items() for word in (f"--{key}", str(value))]
+    # As the small preset has them; a type that lacks one of them leaves it out.
+    config = parse(Config, RECIPE.stem, ["--preset", "small", "--frontend.type", kind, "--data.clip_s", "0.5", *flags])
+    encoder, views, method = build(config, few_clips)
+    wave = next(few_clips.batches(8)).wave
+    out = method(views([encoder.image(wave)], torch.Generator().manual_seed(0)), 0.04)
+    out.loss.backward()
+    assert out.loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
+    learned = list(encoder.frontend.parameters())
+    assert bool(learned) == (kind == "leaf")
+    assert all(p.grad.abs().sum() > 0 for p in learned)
+
+
+def test_a_front_end_is_learned_with_the_rest_and_waves_are_augmented(tones, tmp_path, monkeypatch):
+    drop = {"--frontend.n_fft", "--frontend.win_length"}  # a filter bank in the time domain has none
+    pairs = zip(SMALL[::2], SMALL[1::2], strict=True)
+    flags = [word for flag, value in pairs if flag not in drop for word in (flag, value)]
+    out = tmp_path / "run"
+    flags += ["--frontend.type", "leaf", "--wave.gain_db", "6", "--wave.noise", "0.5", "--run.epochs", "1"]
+    call(monkeypatch, "--data.root", tones, "--run.out", out, *flags)
+    learned = audiossl.load_model(out / "encoder").frontend
+    fresh = build_frontend(learned.config)
+    for (name, after), before in zip(learned.named_parameters(), fresh.parameters(), strict=True):
+        assert not torch.equal(after, before), name
