@@ -7,15 +7,6 @@ means the same has the same name everywhere: `n_bins` rows of the picture, `hop_
 
 from __future__ import annotations
 
-from .config_bank import (
-    ConstantQConfig,
-    CqtConfig,
-    CwtConfig,
-    GammatoneConfig,
-    ScatteringConfig,
-    SynchrosqueezingConfig,
-    VqtConfig,
-)
 from .config_base import FrontEndConfig, fingerprint_of
 from .config_fourier import (
     ChromaConfig,
@@ -26,6 +17,15 @@ from .config_fourier import (
     MfccConfig,
     ReassignedConfig,
     StftConfig,
+)
+from .config_octave import (
+    ConstantQConfig,
+    CqtConfig,
+    CwtConfig,
+    GammatoneConfig,
+    ScatteringConfig,
+    SynchrosqueezingConfig,
+    VqtConfig,
 )
 from .config_other import (
     DiscreteWaveletConfig,

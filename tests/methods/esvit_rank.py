@@ -7,7 +7,7 @@ import os
 import sys
 
 import torch
-from audiossl.transforms.config import MultiCropConfig
+from audiossl.transforms.view_config import MultiCropConfig
 from audiossl.transforms.views import MultiCrop, Views
 from torch.nn.parallel import DistributedDataParallel
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from audiossl.transforms.config import MultiCropConfig
+from audiossl.transforms.view_config import MultiCropConfig
 from audiossl.transforms.views import MultiCrop
 
 from audiossl.backbones import build_backbone

@@ -1,4 +1,4 @@
-"""Settings of the front ends that are banks of filters: wavelets, constant Q, the ear."""
+"""Settings of the front ends whose rows are about equally wide in octaves: wavelets, constant Q, the ear."""
 
 from __future__ import annotations
 
