@@ -18,7 +18,7 @@ help:  ## this list
 demo: .venv/.ready-demo  ## set up, then pretrain and probe on the embedded data set (10 minutes on 2 CPU cores)
 	$(PY) -m accelerate.commands.launch -q --num_processes 1 --num_machines 1 --mixed_precision no \
 	  --dynamo_backend no recipes/esvit_speechcommands.py --run.out runs/demo --run.resume \
-	  --run.epochs 12 --probe.quick
+	  --run.epochs 16 --probe.quick
 
 test: .venv/.ready-dev  ## set up, then the fast tests
 	$(PY) -m pytest -m "not slow and not gpu"

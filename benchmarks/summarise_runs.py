@@ -3,7 +3,8 @@
     python benchmarks/summarise_runs.py runs/seed0 runs/seed1 runs/seed2 --into docs/esvit.md --curves docs/esvit.svg
 
 Reads each run's scores.json and metrics.jsonl. The encoder's row is the mean and the range over the runs; floors are
-the same in all of them, or the first run's. The page must hold `<!-- runs: begin -->` and `<!-- runs: end -->`.
+the same in all of them, or the first run's. The page must hold `<!-- NAME: begin -->` and `<!-- NAME: end -->`, where
+NAME is `runs` unless `--mark` says otherwise.
 """
 
 from __future__ import annotations
@@ -13,16 +14,15 @@ import json
 import os
 from pathlib import Path
 
-BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
-
 
 def cell(scores: list[dict]) -> str:
     """Mean and range of one column over the runs."""
     values = [score["mean"] for score in scores]
     mean = sum(values) / len(values)
     if len(values) == 1:
-        low, high = scores[0]["low"], scores[0]["high"]
-        return f"{mean:.1f}" if low is None else f"{mean:.1f} ({low:.1f}-{high:.1f})"
+        low, high, std = (scores[0].get(key) for key in ("low", "high", "std"))
+        spread = f" ± {std:.1f}" if std is not None else ""
+        return f"{mean:.1f}" + (spread if low is None else f" ({low:.1f}-{high:.1f})")
     return f"**{mean:.1f}** ({min(values):.1f}-{max(values):.1f})"
 
 
@@ -35,7 +35,8 @@ def table(runs: list[Path]) -> str:
     for row in first["rows"]:
         same = [other for score in scores for other in score["rows"] if other["name"] == row["name"]]
         over = same if row["name"] == "encoder" else [row]
-        name = f"EsViT, {len(runs)} seeds" if row["name"] == "encoder" else row["name"]
+        ours = f"EsViT, {len(runs)} seeds" if len(runs) > 1 else "EsViT"
+        name = ours if row["name"] == "encoder" else row["name"]
         cells = [cell([r["scores"][c] for r in over]) if c in row["scores"] else "" for c in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     about = first["about"]
@@ -44,8 +45,9 @@ def table(runs: list[Path]) -> str:
         "",
         f"{about['clips']} clips, {about['speakers']} speakers, {len(about['labels'])} labels; training / validation / "
         f"testing {counts['training']} / {counts['validation']} / {counts['testing']} clips ({about['split_rule']}). "
-        f"{about['protocol'][0].upper()}{about['protocol'][1:]}. Ranges: EsViT over the seeds of the run, random "
-        f"weights over seeds {', '.join(map(str, about['random_seeds']))}.",
+        f"{about['protocol'][0].upper()}{about['protocol'][1:]}. Ranges: "
+        f"{'EsViT over the seeds of the run, ' if len(runs) > 1 else ''}random weights over seeds "
+        f"{', '.join(map(str, about['random_seeds']))}.",
         "",
         "Training: " + "; ".join(training(run) for run in runs) + ".",
     ]
@@ -91,6 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders with a scores.json")
     parser.add_argument("--into", type=Path, help="page whose marked part is replaced")
+    parser.add_argument("--mark", default="runs", help="name of that part")
     parser.add_argument("--curves", type=Path, help="picture to draw the monitors' curves into")
     given = parser.parse_args()
     if given.curves:
@@ -100,11 +103,12 @@ def main() -> None:
         print(text)
         return
     page = given.into.read_text()
-    if BEGIN not in page or END not in page:
-        parser.error(f"{given.into} holds no {BEGIN} ... {END}")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    begin, end = f"<!-- {given.mark}: begin -->", f"<!-- {given.mark}: end -->"
+    if begin not in page or end not in page:
+        parser.error(f"{given.into} holds no {begin} ... {end}")
+    before, after = page.split(begin)[0], page.split(end)[1]
     beside = given.into.with_suffix(".part")
-    beside.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    beside.write_text(f"{before}{begin}\n{text}\n{end}{after}")
     os.replace(beside, given.into)
 
 

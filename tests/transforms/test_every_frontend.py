@@ -131,3 +131,13 @@ def test_nan_and_wrong_shapes_are_refused(kind):
 def test_impossible_settings_name_the_setting(kind, key, value):
     with pytest.raises(UserError, match=key):
         build(kind, **{key: value})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@EVERY
+def test_a_gpu_makes_the_same_picture(kind, waves):
+    frontend = build(kind, compress="none")
+    on_cpu = frontend(waves)
+    on_gpu = frontend.to("cuda")(waves.to("cuda")).cpu()
+    assert (on_gpu - on_cpu).norm() < 1e-3 * on_cpu.norm()
