@@ -151,11 +151,20 @@ def _cell_middles(n_cells: int, stride: int, n: int) -> Tensor:
     return middles.clamp(max=n - 1)
 
 
-def load_model(folder_or_name: Folder) -> AudioEncoder:
+def load_model(folder_or_name: Folder, arch: str | None = None, **released: Any) -> AudioEncoder:
     """Open an encoder in eval mode: a folder written by `save_pretrained` (RUN/encoder), or a model by name.
 
-    Raises UserError, saying what there is, when there is no such folder or model.
+    With `arch`, such as "swin_tiny", the place is a file that EsViT's authors released, and the other settings
+    (checkpoint_key, frontend, normalize, clip_s) are those of `audiossl.released.load_released`.
+
+    Raises UserError, saying what there is, when there is no such folder or model, or the file does not fit.
     """
+    if arch is not None:
+        from audiossl.released import load_released
+
+        return load_released(folder_or_name, arch, **released)
+    if released:
+        raise UserError(f"{', '.join(released)} is for a released file: give its arch too, such as arch='swin_tiny'.")
     from audiossl.encoder_files import open_any
 
     return open_any(folder_or_name)

@@ -142,7 +142,10 @@ def _no_encoder(place: Path) -> str:
     if not place.exists():
         return f"{place} does not exist: give the folder of an encoder."
     if not place.is_dir():
-        return f"{place} is not a folder: give the folder of an encoder, with {CONFIG} and {WEIGHTS}."
+        return (
+            f"{place} is not a folder: give the folder of an encoder, with {CONFIG} and {WEIGHTS}, or, if it is a "
+            "file that EsViT's authors released, its arch as well, such as arch='swin_tiny'."
+        )
     if (place / "encoder" / CONFIG).is_file():
         return f"{place} is the folder of a run: give its encoder, {place / 'encoder'}."
     return f"{place} holds no {CONFIG}: it is not the folder of an encoder."

@@ -36,7 +36,7 @@ tags:
 
 # {name}
 
-An audio encoder trained without labels by [audiossl](https://pypi.org/project/audiossl-toolkit/).
+An audio encoder of [audiossl](https://pypi.org/project/audiossl-toolkit/): wave in, embedding out.
 
 ```python
 import audiossl

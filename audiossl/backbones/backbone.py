@@ -2,7 +2,8 @@
 
 timm's networks give maps as (B, D, F', T'), (B, F', T', D) or tokens (B, 1 + P, D): this is the one place
 that knows. Regions are taken after the network's last norm, as EsViT does, and the vector is pooled from them
-alone: a class token takes part in a ViT's attention but is not the output, so that networks can be compared.
+alone: a class token takes part in a ViT's attention but is not the output, so that networks can be compared,
+unless pool="class_token" asks for it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from audiossl.errors import UserError
 
 from .config import BackboneConfig
 from .pool import check_pool, pool_patches, pooled_dim
-from .swin import build_swin, mend_shifts
+from .swin import PAPER, build_swin, mend_shifts
+from .vit import VITS, build_published_vit
 
 Size = tuple[int, int]
 
 RESNETS = {"resnet10": "resnet10t", "resnet18": "resnet18", "resnet50": "resnet50"}
-VITS = {"vit_tiny": "vit_tiny_patch16_224", "vit_small": "vit_small_patch16_224"}
-SWINS = ("swin_micro", "swin_tiny", "swin_small", "swin_base")
+SWINS = ("swin_micro", *PAPER)
 NAMES = (*RESNETS, *SWINS, *VITS)
 
 
@@ -67,11 +68,13 @@ class Backbone(nn.Module):
         """Grid of a picture of `image_size`; refuses networks of timm that give no map for it."""
         self.eval()
         try:
-            patches, grid = self.regions(torch.zeros(1, in_channels, *self.image_size))
+            patches, grid, class_token = self._see(torch.zeros(1, in_channels, *self.image_size))
         except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         else:
             self.train()
+            if config.pool == "class_token" and class_token is None:
+                raise UserError(f"pool='class_token' needs a ViT, and backbone name={config.name!r} has no such token.")
             if patches.shape[2] == self.dim:
                 return grid
             reason = f"it gives {patches.shape[2]} features in place of {self.dim}"
@@ -80,6 +83,11 @@ class Backbone(nn.Module):
 
     def regions(self, image: Tensor) -> tuple[Tensor, Size]:
         """Regions (B, P, D) and their grid (F', T')."""
+        patches, grid, _ = self._see(image)
+        return patches, grid
+
+    def _see(self, image: Tensor) -> tuple[Tensor, Size, Tensor | None]:
+        """Regions (B, P, D), their grid (F', T'), and the class token (B, D) of networks that have one."""
         pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
         if self.patch_size == (1, 1):
             # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
@@ -90,16 +98,19 @@ class Backbone(nn.Module):
         x = self.net.forward_features(image)
         if x.ndim == 3:  # tokens: the class token and registers come first
             grid = (image.shape[2] // self.patch_size[0], image.shape[3] // self.patch_size[1])
-            return x[:, x.shape[1] - grid[0] * grid[1] :], grid
+            patches = x[:, x.shape[1] - grid[0] * grid[1] :]
+            return patches, grid, x[:, 0] if getattr(self.net, "cls_token", None) is not None else None
         if self.final_norm:  # ConvNeXt and its kin keep the last norm in the head
             x = self.net.head.norm(x)
         if x.shape[1] == self.dim:
             x = x.permute(0, 2, 3, 1)
-        return x.flatten(1, 2), (x.shape[1], x.shape[2])
+        return x.flatten(1, 2), (x.shape[1], x.shape[2]), None
 
     def forward(self, image: Tensor) -> BackboneOutput:
         """Features (B, feature_dim) and regions (B, P, dim) of pictures (B, C, F, T)."""
-        patches, grid = self.regions(image)
+        patches, grid, class_token = self._see(image)
+        if class_token is not None and self.pool == "class_token":
+            return BackboneOutput(class_token, patches, grid)
         return BackboneOutput(pool_patches(patches, grid, self.pool, self.n_rows), patches, grid)
 
     def disable_drop_path(self) -> None:
@@ -154,7 +165,8 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
 
     Pictures of other sizes pass through it too.
 
-    Raises UserError for an unknown name (with the nearest ones) or pooling, or a model that gives no map.
+    Raises UserError for an unknown name (with the nearest ones) or pooling, a model that gives no map, or `window`
+    and `published` with a network that has none.
 
     >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96))
     >>> output = backbone(torch.zeros(2, 1, 64, 96))
@@ -162,8 +174,16 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
     (torch.Size([2, 512]), torch.Size([2, 6, 512]), (2, 3))
     """
     name = config.name
+    if config.window and name not in SWINS:
+        raise UserError(f"backbone window={config.window} is for Swin, and name={name!r} has no windows: leave it out.")
+    if config.published and name not in (*PAPER, *VITS):
+        raise UserError(
+            f"backbone published=True is for {', '.join((*PAPER, *VITS))}, not name={name!r}: leave it out."
+        )
     if name in SWINS:
-        net = build_swin(name, in_channels, image_size, config.drop_path)
+        net = build_swin(config, in_channels, image_size)
+    elif config.published:
+        net = build_published_vit(config, in_channels)
     elif name in RESNETS or name in VITS:
         net = _build_timm({**RESNETS, **VITS}[name], config, image_size, in_channels)
     elif name.startswith("timm/"):

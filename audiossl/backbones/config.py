@@ -9,10 +9,15 @@ from dataclasses import dataclass
 class BackboneConfig:
     """Which network looks at the picture, and how its regions become one vector."""
 
-    # resnet10, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small, or timm/<model>
-    # for any model of timm that gives a map of features.
+    # resnet10, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small, vit_base, or
+    # timm/<model> for any model of timm that gives a map of features.
     name: str = "resnet10"
     # Rate of stochastic depth, for the student only.
     drop_path: float = 0.0
-    # mean, mean_max, freq_mean or time_mean: see audiossl.backbones.pool.
+    # mean, mean_max, freq_mean, time_mean or class_token: see audiossl.backbones.pool.
     pool: str = "mean"
+    # Side of Swin's attention windows in cells, such as EsViT's 7 or 14; 0 fits it to the picture.
+    window: int = 0
+    # The network as EsViT's code lays it out, number for number: Swin for 224 x 224 points with windows of 7, or of
+    # `window`, at every size of picture, and padding that is seen; ViT with 14 x 14 positions, resampled as there.
+    published: bool = False

@@ -2,7 +2,8 @@
 
 Time and frequency mean different things in a spectrogram: a word is an order of events, a sound's height is a
 place on the frequency axis. "mean" forgets both, as EsViT does; the others keep one of them. Sum of mean and
-maximum over time: BYOL-A (Niizumi et al., 2021), which found it better than either.
+maximum over time: BYOL-A (Niizumi et al., 2021), which found it better than either. A ViT may give its class
+token in place of its regions, as DINO and EsViT do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from audiossl.errors import UserError
 
-POOLS = ("mean", "mean_max", "freq_mean", "time_mean")
+POOLS = ("mean", "mean_max", "freq_mean", "time_mean", "class_token")
 TIME_SEGMENTS = 3  # of "time_mean": begin, middle and end of a clip
 
 
@@ -35,7 +36,7 @@ def check_pool(pool: str) -> None:
 
 def pooled_dim(pool: str, dim: int, n_rows: int) -> int:
     """Length of the pooled vector for regions of `dim` numbers, of a picture with F' = `n_rows`."""
-    return dim * {"mean": 1, "mean_max": 1, "freq_mean": n_rows, "time_mean": TIME_SEGMENTS}[pool]
+    return dim * {"freq_mean": n_rows, "time_mean": TIME_SEGMENTS}.get(pool, 1)
 
 
 def pool_patches(patches: Tensor, grid: tuple[int, int], pool: str, n_rows: int) -> Tensor:
@@ -46,6 +47,7 @@ def pool_patches(patches: Tensor, grid: tuple[int, int], pool: str, n_rows: int)
     "freq_mean": mean plus maximum over time for every row, rows side by side; a picture with another
         number of rows than `n_rows` (a crop in frequency) is first averaged to `n_rows`.
     "time_mean": mean over frequency, then three segments of time side by side, for pictures of any length.
+    "class_token" is no pooling of regions: the backbone gives the token that its network kept beside them.
     """
     if pool == "mean":
         return patches.mean(1)

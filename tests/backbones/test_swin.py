@@ -10,6 +10,7 @@ from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 
 from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.backbones.swin import fit_window, mend_shifts, window_mask
+from audiossl.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -102,3 +103,47 @@ def test_windows_fit_the_picture():
     assert [fit_window(n, 3, 6) for n in (16, 24, 32, 40, 48)] == [4, 6, 4, 5, 6]
     net = build_backbone(BackboneConfig("swin_micro"), (64, 96)).net
     assert [stage.blocks[1].window_size for stage in net.layers] == [(4, 6)] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "window", "published", "sides"),
+    [
+        ("swin_tiny", 7, False, [(7, 7), (7, 7), (4, 6), (2, 3)]),  # the grids are 16 x 24, 8 x 12, 4 x 6, 2 x 3
+        ("swin_tiny", 8, False, [(8, 8), (8, 8), (4, 6), (2, 3)]),
+        ("swin_micro", 14, False, [(14, 14), (8, 12), (4, 6)]),
+        ("swin_tiny", 0, True, [(7, 7)] * 4),
+        ("swin_tiny", 14, True, [(14, 14)] * 3 + [(7, 7)]),  # laid out for 224 points: 56, 28, 14, 7
+    ],
+)
+def test_windows_as_configured(name, window, published, sides):
+    backbone = build_backbone(BackboneConfig(name, window=window, published=published), (64, 96)).eval()
+    assert [stage.blocks[1].window_size for stage in backbone.net.layers] == sides
+    with torch.no_grad():
+        for size in ((64, 96), (32, 48), (100, 37)):
+            assert backbone(torch.randn(1, 1, *size)).patches.isfinite().all()
+
+
+@pytest.mark.parametrize("grid", [(5, 6), (2, 3)])
+def test_padding_is_seen_on_request(grid):
+    module = block(shift=0)
+    x = torch.randn(1, *grid, 8)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, -grid[1] % 4, 0, -grid[0] % 4))
+    with torch.no_grad():
+        masked = module._attn(x)
+        module.padding_is_seen = True
+        seen = module._attn(x)
+        assert torch.allclose(seen, module._attn(padded)[:, : grid[0], : grid[1]], atol=1e-6)
+    assert not torch.allclose(seen, masked, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (BackboneConfig("swin_tiny", window=1), "window=1 must be 0"),
+        (BackboneConfig("swin_micro", window=-7), "window=-7 must be 0"),
+        (BackboneConfig("resnet10", window=7), "window=7 is for Swin, and name='resnet10'"),
+    ],
+)
+def test_wrong_windows(config, words):
+    with pytest.raises(UserError, match=words):
+        build_backbone(config, (64, 96))
