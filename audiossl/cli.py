@@ -121,7 +121,7 @@ def _parser() -> Parser:
 
     _featurize_flags(command("featurize", "embed files, folders or patterns", featurize, FEATURIZE_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
-    command("inspect", "show a clip through all front ends, or the views that are cut from clips", None)
+    command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)
     fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)
     fetch.add_argument("name", choices=["speech_commands"], help="the data set")
     fetch.add_argument("--version", choices=["v0.01", "v0.02"], default="v0.02", help="default: %(default)s")

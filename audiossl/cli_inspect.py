@@ -1,4 +1,4 @@
-"""`audiossl inspect`: pages that show what a learner sees. No torch before the flags are read."""
+"""`audiossl inspect`: pages that show what a learner sees and makes of it. No torch before the flags are read."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ EXAMPLE = """\
 examples:
   audiossl inspect frontends rooster.wav -o rooster.html
   audiossl inspect views --data.root my_sounds/ --views.n_locals 4
+  audiossl inspect attention rooster.wav --encoder runs/first/encoder
+  audiossl inspect correspondence rooster.wav hen.wav --encoder runs/first/encoder
 
-`audiossl inspect frontends --help` and `audiossl inspect views --help` tell all about each.
+`audiossl inspect PAGE --help` tells all about a page.
 """
 FRONTENDS_EXAMPLE = """\
 examples:
@@ -69,6 +71,11 @@ def inspect(arguments: list[str]) -> int:
     """Write the page that was asked for, and say where it is."""
     if arguments[:1] == ["views"]:  # its flags are those of the recipe, and parsed like them
         return views(arguments[1:])
+    if arguments[:1] in (["attention"], ["correspondence"]):
+        from audiossl import cli_inspect_encoder  # imports this module
+
+        page = cli_inspect_encoder.attention if arguments[0] == "attention" else cli_inspect_encoder.correspondence
+        return page(arguments[1:])
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -86,7 +93,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 def _parser() -> Parser:
     parser = Parser(
         prog="audiossl inspect",
-        description="Pages that show what a learner sees.",
+        description="Pages that show what a learner sees and what it makes of it.",
         epilog=EXAMPLE,
         formatter_class=_formatter,
         allow_abbrev=False,
@@ -102,6 +109,8 @@ def _parser() -> Parser:
     )
     shown.set_defaults(parser=shown)
     pages.add_parser("views", help="the views that are cut from a few clips", add_help=False)
+    pages.add_parser("attention", help="where an encoder's blocks and heads look in a clip", add_help=False)
+    pages.add_parser("correspondence", help="regions an encoder takes for the same, shown or measured", add_help=False)
     known = ", ".join(FrontEndConfig.get_known_choices())
     shown.add_argument("clip", metavar="CLIP", help="a recording of any rate, format and length")
     shown.add_argument("-o", "--output", metavar="FILE.html", default="frontends.html", help="default: %(default)s")

@@ -54,7 +54,7 @@ def _probe(config: ProbeConfig) -> int:
 
     encoder = load_model(config.encoder)
     device = default_device() if config.device is None else check_device(config.device)
-    data = _as_encoder(config.data, encoder)
+    data = as_encoder(config.data, encoder)
     clips = cache_clips(open_clips(data), data)
     table = probe_table(
         encoder.to(device),
@@ -74,7 +74,7 @@ def _probe(config: ProbeConfig) -> int:
     return 0
 
 
-def _as_encoder(data: DataConfig, encoder: AudioEncoder) -> DataConfig:
+def as_encoder(data: DataConfig, encoder: AudioEncoder) -> DataConfig:
     """The data at the encoder's rate and length, where the flags leave them at their defaults."""
     usual = type(data)()
     rate = encoder.sample_rate if data.sample_rate == usual.sample_rate else data.sample_rate

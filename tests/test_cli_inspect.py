@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import pickle
 import re
 import subprocess
 import sys
@@ -223,7 +225,9 @@ def test_the_page_of_views_takes_a_runs_configuration(capsys, tones, tmp_path, m
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ([], ["frontends", "views", "example"]),
+        ([], ["frontends", "views", "attention", "correspondence", "example"]),
+        (["attention"], ["--encoder", "--second", "--pictures", "example"]),
+        (["correspondence"], ["CLIP2", "--encoder", "--change.shift_s", "--data.root", "--pickle", "example"]),
         (["frontends"], ["--types", "--start_s", *FrontEndConfig.get_known_choices(), "example"]),
         (["views"], ["--views.n_locals", "--data.root", "--frontend.type", "small", "--run.seed", "example"]),
         (["views", "--kind", "patches"], ["--views.n_patches"]),
@@ -243,11 +247,89 @@ def test_without_a_page_the_help_is_shown(capsys):
     assert run(capsys, "inspect")[1] == run(capsys, "inspect", "--help")[1]
 
 
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    from audiossl.transforms import MelConfig
+
+    from audiossl.backbones import BackboneConfig
+    from audiossl.encoder import AudioEncoder, EncoderConfig
+
+    folder = tmp_path_factory.mktemp("run") / "encoder"
+    AudioEncoder.build(EncoderConfig(MelConfig(n_bins=64), BackboneConfig("swin_micro"))).save_pretrained(folder)
+    return folder
+
+
+def test_the_page_of_attention_holds_everything(capsys, clip, encoder, tmp_path):
+    out_file = tmp_path / "page.html"
+    flags = ["--encoder", encoder, "--second", "0.2", "--hz", "440", "--pictures", tmp_path / "heads"]
+    code, out, err = run(capsys, "inspect", "attention", clip, "-o", out_file, *flags)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == f"{out_file}: attention of 8 blocks; open it in a browser"
+    assert len(list((tmp_path / "heads").iterdir())) == 16
+    text = out_file.read_text("utf-8")
+    page = assert_self_contained(text)
+    assert page.tags.count("audio") == 1
+    assert text.count('class="block"') == 8
+    assert len(text) < 600_000
+    assert run(capsys, "inspect", "attention", clip, "-o", out_file, *flags[:2])[0] == 0  # its own page is replaced
+
+
+@pytest.mark.parametrize("n_clips", [1, 2])
+def test_the_page_of_correspondence_holds_everything(capsys, clip, encoder, tmp_path, n_clips):
+    out_file = tmp_path / "page.html"
+    flags = ["--encoder", encoder, "--change.shift_s", "0.1", "-o", out_file]
+    code, out, err = run(capsys, "inspect", "correspondence", *[clip] * n_clips, *flags)
+    assert (code, err) == (0, "")
+    assert out.endswith(f"{out_file}: 12 regions matched; open it in a browser\n")
+    page = assert_self_contained(out_file.read_text("utf-8"))
+    assert page.tags.count("audio") == 2
+
+
+def test_correspondence_is_measured_and_written_once(capsys, tones, encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOSSL_CACHE", str(tmp_path / "cache"))
+    files = {kind: tmp_path / f"found.{kind}" for kind in ("json", "csv", "pickle")}
+    flags = ["--encoder", encoder, "--data.root", tones, "--random_seeds", "0", "--seed", "3"]
+    flags += [part for kind, path in files.items() for part in (f"--{kind}", path)]
+    code, out, _ = run(capsys, "inspect", "correspondence", *flags)
+    assert code == 0
+    assert all(word in out for word in ("| encoder ", "| random weights, seed 0 ", "| chance ", "clips of"))
+    found = json.loads(files["json"].read_text())
+    assert [row["name"] for row in found["rows"]] == ["encoder", "random weights, seed 0", "chance"]
+    assert found["about"]["seed"] == 3
+    assert sorted(pickle.loads(files["pickle"].read_bytes())) == sorted(found["rows"][0]["four_numbers"])
+    assert_one_sentence(run(capsys, "inspect", "correspondence", *flags), files["json"], "--overwrite")
+    assert run(capsys, "inspect", "correspondence", *flags, "--overwrite")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["attention", "in.wav"], ["--encoder"]),
+        (["attention", "in.wav", "--encoder", "nowhere"], ["nowhere"]),
+        (["attention", "in.wav", "--encoder", "ENCODER", "--second", "3"], ["second=3", "outside"]),
+        (["attention", "in.wav", "--encoder", "ENCODER", "--hz", "9000"], ["hz=9000", "outside"]),
+        (["attention", "in.wav", "--encoder", "ENCODER", "-o", "page.txt"], ["-o page.txt"]),
+        (["correspondence", "a", "b", "c", "--encoder", "ENCODER"], ["found 3"]),
+        (["correspondence", "in.wav", "--encoder", "ENCODER", "--change.shift_s", "2"], ["--change.shift_s 2"]),
+        (["correspondence", "in.wav", "--encoder", "ENCODER", "--change.shift", "2"], ["--change.shift"]),
+        (["correspondence", "--encoder", "ENCODER", "--json", "no/x.json"], ["--json no/x.json", "no folder"]),
+        (["correspondence", "--encoder", "ENCODER", "--data.roots", "x"], ["--data.roots"]),
+    ],
+)
+def test_mistakes_with_an_encoder_are_one_sentence(capsys, clip, encoder, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    given = [encoder if argument == "ENCODER" else argument for argument in arguments]
+    assert_one_sentence(run(capsys, "inspect", *given), *words)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_help_and_mistakes_come_without_torch():
     code = (
         "import sys\n"
         "from audiossl.cli import main\n"
-        "for line in ('--help', '', 'frontends --help', 'views --help', 'frontends x --types y', 'views -o x.txt'):\n"
+        "for line in ('--help', '', 'frontends --help', 'views --help', 'frontends x --types y', 'views -o x.txt',\n"
+        "    'attention --help', 'correspondence --help', 'attention x', 'correspondence x --encoder y -o x.txt'):\n"
         "    try: main(['inspect', *line.split()])\n"
         "    except SystemExit: pass\n"
         "heavy = {'torch', 'accelerate', 'sklearn', 'datasets', 'matplotlib'} & set(sys.modules)\n"
