@@ -57,11 +57,20 @@ class DinoHead(nn.Module):
         nn.init.ones_(lengths)
         lengths.requires_grad_(not norm_last_layer)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Products (cosines, for prototypes of length one) of x (..., in_dim) with the prototypes, float32 (..., K)."""
+    @property
+    def prototypes(self) -> Tensor:
+        """The last layer's weight as it acts, float32 (K, bottleneck_dim); gradients flow to its parts."""
+        with torch.autocast(self.last_layer.parametrizations.weight.original1.device.type, enabled=False):
+            return self.last_layer.weight
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Unit vectors of x (..., in_dim), float32 (..., bottleneck_dim): what is compared with the prototypes."""
         z = self.mlp(x.flatten(0, -2))
         # The bottleneck is narrow and the loss divides by temperatures down to 0.02: no bf16 from here on.
-        z = functional.normalize(z.float(), dim=-1)
+        return functional.normalize(z.float(), dim=-1).unflatten(0, x.shape[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Products (cosines, for prototypes of length one) of x (..., in_dim) with the prototypes, float32 (..., K)."""
+        z = self.embed(x)
         with torch.autocast(z.device.type, enabled=False):
-            logits = functional.linear(z, self.last_layer.weight)
-        return logits.unflatten(0, x.shape[:-1])
+            return functional.linear(z, self.prototypes)

@@ -63,12 +63,17 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCro
             f"--frontend.sample_rate is {config.frontend.sample_rate} and --data.sample_rate is "
             f"{training.sample_rate}: give both the same."
         )
+    if config.method.region_matching == "overlap" and (config.wave.shift_s or config.wave.speed):
+        raise UserError(
+            "--method.region_matching overlap knows where the views were cut, not how --wave.shift_s and --wave.speed "
+            "move the sound before: leave those out, or take argmax."
+        )
     statistics = Normalize.measure(build_frontend(config.frontend), (batch.wave for batch in training.batches(256)))
     shape = EncoderConfig(config.frontend, config.backbone, training.clip_s)
     encoder = AudioEncoder.build(shape, statistics)
     views = MultiCrop(config.views, encoder.image_size, training.clip_s)
     learned = encoder.frontend if list(encoder.frontend.parameters()) else None
-    method = EsViT(encoder.backbone, config.method, learned)
+    method = EsViT(encoder.backbone, config.method, learned, training.clip_s)
     encoder.backbone = method.encoder  # the teacher's
     return encoder, views, method
 

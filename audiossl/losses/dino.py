@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from audiossl.losses.prototypes import CPU_CHUNK, chunks, prototype_cross_entropy
 
 
 def view_pairs(n_teacher_views: int, n_student_views: int) -> list[tuple[int, int]]:
@@ -21,19 +26,47 @@ def view_pairs(n_teacher_views: int, n_student_views: int) -> list[tuple[int, in
     return [(i, v) for i in range(n_teacher_views) for v in range(n_student_views) if i != v]
 
 
-def view_loss(student_logits: Tensor, targets: Tensor, student_temperature: float = 0.1) -> Tensor:
-    """Mean over pairs of views and clips of the cross-entropy between targets and student.
+def pair_weights(views: Tensor, n_teacher_views: int, n_student_views: int) -> Tensor:
+    """Weight of each teacher view for student views of these numbers (V,), as a mean over pairs: (V, G).
 
-    Since targets sum to one, the cross-entropy -sum_k q_k log softmax(s)_k is logsumexp(s) - <q, s>: one logsumexp a
-    student row, and no K-wide product but <q, s>.
-
-    Shape: student_logits (V, B, K) of all views, targets (G, B, K) of the teacher's G global views; gives a scalar.
+    >>> pair_weights(torch.arange(3), 2, 3)
+    tensor([[0.0000, 0.2500],
+            [0.2500, 0.0000],
+            [0.2500, 0.2500]])
     """
-    logits = student_logits.float() / student_temperature
-    log_norm = logits.logsumexp(-1)  # (V, B)
-    pairs = view_pairs(len(targets), len(logits))
-    terms = [log_norm[v] - (targets[i] * logits[v]).sum(-1) for i, v in pairs]
-    return torch.stack(terms).mean()
+    n_pairs = len(view_pairs(n_teacher_views, n_student_views))
+    return (views[:, None] != torch.arange(n_teacher_views, device=views.device)).float() / n_pairs
+
+
+def view_loss(
+    embeddings: Tensor, prototypes: Tensor, targets: Iterable[Tensor], n_teacher_views: int, temperature: float = 0.1
+) -> Tensor:
+    """Mean over pairs of views and clips of the cross-entropy between targets and student, a scalar.
+
+    Args:
+        embeddings: of all views by the student's head, (V, B, d).
+        prototypes: the head's prototypes, (K, d).
+        targets: of the teacher's G global views, (G B, K), the first view first, in blocks of rows.
+        n_teacher_views: G.
+        temperature: divides the student's logits.
+
+    >>> targets = torch.randn(2 * 4, 7).softmax(-1)
+    >>> view_loss(torch.randn(5, 4, 3), torch.randn(7, 3), targets.split(4), n_teacher_views=2).shape
+    torch.Size([])
+    """
+    n_views, n_clips, _ = embeddings.shape
+    weights = pair_weights(torch.arange(n_views, device=embeddings.device), n_teacher_views, n_views) / n_clips
+    clip = torch.arange(n_clips, device=embeddings.device)
+    matches = torch.arange(n_teacher_views, device=embeddings.device) * n_clips + clip[:, None]  # (B, G)
+    return prototype_cross_entropy(
+        embeddings.flatten(0, 1),
+        matches.repeat(n_views, 1),
+        weights.repeat_interleave(n_clips, 0),
+        prototypes,
+        targets,
+        n_teacher_views * n_clips,
+        temperature,
+    )
 
 
 class Centre(nn.Module):
@@ -56,10 +89,14 @@ class Centre(nn.Module):
         self._rows = 0
 
     @torch.no_grad()
-    def observe(self, teacher_logits: Tensor) -> None:
-        """Add the logits (..., K) of one micro-batch."""
-        rows = teacher_logits.flatten(0, -2)
-        total = rows.sum(0)
+    def observe(self, embeddings: Tensor, prototypes: Tensor) -> None:
+        """Add the logits of one micro-batch: those of the teacher's embeddings (..., d) over its prototypes (K, d).
+
+        Only their sum is wanted, and the sum of the logits is the logit of the summed embeddings.
+        """
+        rows = embeddings.flatten(0, -2).float()
+        with torch.autocast(rows.device.type, enabled=False):
+            total = torch.mv(prototypes.float(), rows.sum(0))
         self._sum = total if self._sum is None else self._sum + total
         self._rows += len(rows)
 
@@ -74,18 +111,28 @@ class Centre(nn.Module):
         self.centre.lerp_(total[:-1] / total[-1], 1.0 - self.momentum)
         self._sum, self._rows = None, 0
 
-    def targets(self, teacher_logits: Tensor, temperature: float) -> Tensor:
-        """Sharpened, centred prototypes of the teacher: softmax((t - c) / temperature), of any shape (..., K)."""
-        return ((teacher_logits.float() - self.centre) / temperature).softmax(-1)
+    @torch.no_grad()
+    def targets(self, embeddings: Tensor, prototypes: Tensor, temperature: float) -> Iterator[Tensor]:
+        """Sharpened, centred prototypes of the teacher: softmax((t - c) / temperature), a few rows at a time.
+
+        Shape: embeddings (..., d) of N rows and prototypes (K, d) to blocks (n, K), N rows together.
+        """
+        scaled = embeddings.flatten(0, -2).float() / temperature
+        shift = self.centre / -temperature
+        for rows in chunks(len(scaled), prototypes):
+            with torch.autocast(scaled.device.type, enabled=False):
+                logits = torch.addmm(shift, scaled[rows], prototypes.float().T)
+            yield logits.softmax(-1)
 
 
 @torch.no_grad()
 def sinkhorn_knopp(teacher_logits: Tensor, temperature: float, n_iterations: int = 3) -> Tensor:
     """Targets that use all prototypes equally over the batch, over all processes: the other cure for collapse.
 
-    Rows and columns of exp(t / temperature) are scaled in turn until every prototype has the same mass and every row
-    sums to one (Cuturi, 2013; Caron et al., SwAV, 2020; DINOv2 in place of centring, 3 iterations). Computed in
-    logarithms, so that no temperature overflows.
+    Columns and rows of exp(t / temperature) are scaled in turn until every prototype has the same mass and every row
+    sums to one (Cuturi, 2013; Caron et al., SwAV, 2020; DINOv2 in place of centring, 3 iterations). The first scaling
+    is computed in logarithms, so that no temperature overflows; after it every row and every column has an entry
+    above 1 / (B K), and the others need no exponentials. Of a single row nothing is left but 1 / K everywhere.
 
     Shape: (B, K) to (B, K), rows summing to one.
 
@@ -93,19 +140,52 @@ def sinkhorn_knopp(teacher_logits: Tensor, temperature: float, n_iterations: int
     >>> q.sum(0).allclose(torch.ones(2), atol=1e-3), q.sum(1).allclose(torch.ones(2))
     (True, True)
     """
-    log_q = teacher_logits.float() / temperature
-    for _ in range(n_iterations):
-        log_q = log_q - _log_sum_over_all_rows(log_q)
-        log_q = log_q - log_q.logsumexp(1, keepdim=True)
-    return log_q.exp()
+    return _balance(teacher_logits.float() / temperature, n_iterations)
+
+
+@torch.no_grad()
+def sinkhorn_targets(embeddings: Tensor, prototypes: Tensor, temperature: float) -> Iterator[Tensor]:
+    """Targets of the teacher's views by Sinkhorn-Knopp, a block of rows (n, K) for each view.
+
+    Each view on its own: a batch then holds one view of every clip, as equipartition assumes, and only one view's
+    logits are held at a time.
+
+    Shape: embeddings (G, B, ..., d) and prototypes (K, d) to G blocks.
+    """
+    for view in embeddings:
+        with torch.autocast(view.device.type, enabled=False):
+            log_q = functional.linear(view.flatten(0, -2).float() / temperature, prototypes.float())
+        log_q = _balance(log_q)
+        yield log_q
+        del log_q  # before the next view's is made
+
+
+def _balance(log_q: Tensor, n_iterations: int = 3) -> Tensor:
+    """Scale the columns and rows of e^log_q in turn, in the memory of `log_q`."""
+    log_q -= _log_sum_over_all_rows(log_q)
+    q = log_q.sub_(log_q.amax(1, keepdim=True)).exp_()
+    row, column = 1.0 / q.sum(1), None
+    for _ in range(n_iterations - 1):
+        column = 1.0 / _sum_over_all_processes(torch.mv(q.T, row))
+        column /= column.amax()  # rows and columns have other sums: the factors would drift apart without end
+        row = 1.0 / torch.mv(q, column)
+    q *= row[:, None]
+    return q if column is None else q.mul_(column)
 
 
 def _log_sum_over_all_rows(log_q: Tensor) -> Tensor:
-    """The logsumexp over the rows of every process, (K,)."""
+    """The logsumexp over the rows of every process, (K,), some columns at a time: what it makes in passing is small."""
+    parts = log_q.split(max(1, CPU_CHUNK // len(log_q)), dim=1)
     if not torch.distributed.is_initialized():
-        return log_q.logsumexp(0)
+        return torch.cat([part.logsumexp(0) for part in parts])
     largest = log_q.amax(0)
     torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-    total = (log_q - largest).exp().sum(0)
-    torch.distributed.all_reduce(total)
-    return total.log() + largest
+    shifts = largest.split(parts[0].shape[1])
+    total = torch.cat([(part - shift).exp_().sum(0) for part, shift in zip(parts, shifts, strict=True)])
+    return _sum_over_all_processes(total).log() + largest
+
+
+def _sum_over_all_processes(column: Tensor) -> Tensor:
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(column)
+    return column

@@ -1,56 +1,63 @@
-"""The region loss of EsViT: every region of a view should have the prototypes of the teacher's region most like it.
+"""The region loss of EsViT: a region should have the prototypes of the teacher's region that it is matched to.
 
-Regions are matched inside one clip by the cosine of the backbone's region features, from student to teacher, each
-region on its own; several may choose the same one (Li et al., EsViT, ICLR 2022, section 3.2).
+Li et al., EsViT, ICLR 2022, section 3.2; `audiossl.losses.match` says which region that is.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from audiossl.losses.dino import view_pairs
-
-
-class Regions(NamedTuple):
-    """The regions of views of one size: features (V, B, P, D) and head's logits or targets (V, B, P, K)."""
-
-    features: Tensor
-    scores: Tensor
+from audiossl.losses.dino import pair_weights
+from audiossl.losses.prototypes import prototype_cross_entropy
 
 
-@torch.no_grad()
-def match_regions(student: Tensor, teacher: Tensor) -> Tensor:
-    """For each student region (B, P, D) the index of the teacher's region (B, N, D) of largest cosine: (B, P)."""
-    student = functional.normalize(student.float(), dim=-1)
-    teacher = functional.normalize(teacher.float(), dim=-1)
-    return torch.bmm(student, teacher.transpose(1, 2)).argmax(-1)
-
-
-def region_loss(students: list[Regions], teacher: Regions, student_temperature: float = 0.1) -> Tensor:
-    """Mean over pairs of views of the cross-entropy between matched regions, itself a mean over clips and regions.
+def region_loss(
+    students: list[Tensor],
+    matches: list[Tensor],
+    weights: list[Tensor],
+    n_teacher_regions: int,
+    prototypes: Tensor,
+    targets: Iterable[Tensor],
+    temperature: float = 0.1,
+) -> Tensor:
+    """Mean over pairs of views and clips of the weighted mean over regions of the cross-entropy, a scalar.
 
     Args:
-        students: groups of views of equal size, global views first, with the head's logits as scores.
-        teacher: the global views, with targets that sum to one as scores.
-        student_temperature: divides the student's logits.
+        students: embeddings (V, B, P, d) of the student's head, a tensor for each size of view, global views first.
+        matches: for each of them the teacher's region of every region and teacher view, (G, V, B, P).
+        weights: for each of them how much a region counts, (V, B, P), with a sum of one in every view; 1 / P for the
+            paper's plain mean.
+        n_teacher_regions: N, regions of a global view.
+        prototypes: the head's prototypes, (K, d).
+        targets: of the teacher, (G B N, K), the first view's first clip first, in blocks of rows.
+        temperature: divides the student's logits.
+
+    >>> student, even = torch.randn(2, 4, 6, 3), torch.full((2, 4, 6), 1 / 6)
+    >>> match, targets = torch.randint(6, (2, 2, 4, 6)), torch.randn(2 * 4 * 6, 7).softmax(-1)
+    >>> region_loss([student], [match], [even], 6, torch.randn(7, 3), [targets]).shape
+    torch.Size([])
     """
-    terms: list[Tensor] = []
-    n_views = sum(len(group.features) for group in students)
-    pairs = view_pairs(len(teacher.features), n_views)
-    first = 0
-    for group in students:
-        logits = group.scores.float() / student_temperature
-        log_norm = logits.logsumexp(-1)  # (V, B, P), once for all pairs
-        for i, v in pairs:
-            if not first <= v < first + len(group.features):
-                continue
-            mine = v - first
-            match = match_regions(group.features[mine], teacher.features[i])
-            target = teacher.scores[i].gather(1, match[..., None].expand(-1, -1, logits.shape[-1]))
-            terms.append((log_norm[mine] - (target * logits[mine]).sum(-1)).mean())
-        first += len(group.features)
-    return torch.stack(terms).mean()
+    n_teacher_views, n_views, n_clips = len(matches[0]), sum(map(len, students)), students[0].shape[1]
+    device = prototypes.device
+    # Where the regions of each teacher view and clip begin among all targets: (G, 1, B, 1).
+    begins = torch.arange(n_teacher_views * n_clips, device=device).view(-1, 1, n_clips, 1) * n_teacher_regions
+    rows, targets_of_rows, weights_of_rows, first = [], [], [], 0
+    for student, match, weight in zip(students, matches, weights, strict=True):
+        views = torch.arange(first, first + len(student), device=device)
+        pairs = pair_weights(views, n_teacher_views, n_views)[:, None, None] / n_clips  # (V, 1, 1, G)
+        rows.append(student.flatten(0, 2))
+        targets_of_rows.append((match + begins).movedim(0, -1).flatten(0, 2))
+        weights_of_rows.append((weight[..., None] * pairs).flatten(0, 2))
+        first += len(student)
+    return prototype_cross_entropy(
+        torch.cat(rows),
+        torch.cat(targets_of_rows),
+        torch.cat(weights_of_rows),
+        prototypes,
+        targets,
+        n_teacher_views * n_clips * n_teacher_regions,
+        temperature,
+    )

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from audiossl.backbones import Backbone
 from audiossl.errors import UserError
 from audiossl.heads import DinoHead
-from audiossl.losses.dino import Centre, sinkhorn_knopp, view_loss
+from audiossl.losses.dino import Centre, sinkhorn_targets, view_loss
 from audiossl.losses.koleo import koleo_loss
-from audiossl.losses.region import Regions, region_loss
+from audiossl.losses.match import Grid, Regions, energy_weights, match_by_features, match_by_place
+from audiossl.losses.region import region_loss
 from audiossl.transforms.views import Views
 
 
@@ -50,6 +51,10 @@ class EsViTConfig:
     # centre: DINO's running mean; sinkhorn: Sinkhorn-Knopp over the batch, as in SwAV and DINOv2.
     centring: Literal["centre", "sinkhorn"] = "centre"
     centre_momentum: float = 0.9
+    # Which of the teacher's regions a region answers to. argmax: the most similar one (EsViT). overlap: the one at the
+    # same time and frequency where the views overlap, else the most similar one. energy: the most similar one, and
+    # regions count by what sounds in them.
+    region_matching: Literal["argmax", "overlap", "energy"] = "argmax"
     # Weight of KoLeo, which spreads the student's global features (DINOv2: 0.1).
     koleo: float = 0.0
     # The prototypes stand still for so many epochs.
@@ -61,6 +66,10 @@ class EsViTConfig:
             raise UserError(f"--method.n_prototypes must be at least 2, found {self.n_prototypes}.")
         if not 0.0 <= self.region_weight <= 1.0:
             raise UserError(f"--method.region_weight must be from 0 to 1, found {self.region_weight}.")
+        if self.region_matching not in ("argmax", "overlap", "energy"):
+            raise UserError(
+                f"--method.region_matching must be argmax, overlap or energy, found {self.region_matching!r}."
+            )
         for name in ("student_temperature", "teacher_temperature", "teacher_temperature_end"):
             if not getattr(self, name) > 0.0:
                 raise UserError(f"--method.{name} must be above 0, found {getattr(self, name)}.")
@@ -74,10 +83,10 @@ class Output(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a branch makes of views of one size: features (V B, D), logits (V, B, K), regions of the same views."""
+    """What a branch makes of views of one size: features (V B, D), embeddings (V, B, d), regions of the same views."""
 
     features: Tensor
-    logits: Tensor
+    embeddings: Tensor
     regions: Regions | None
 
 
@@ -97,20 +106,24 @@ class Branch(nn.Module):
         self.head = DinoHead(backbone.feature_dim, **shape)
         self.region_head = DinoHead(backbone.dim, **shape) if config.region_weight else None
 
-    def forward(self, images: list[Tensor], n_clips: int) -> list[Seen]:
-        """See views grouped by size, each group (V B, C, F, T)."""
-        outputs = [self.backbone(group) for group in images]
+    def forward(self, views: Views) -> list[Seen]:
+        """See the views, one group of a size after the other."""
+        n_clips = views.boxes.shape[1]
+        outputs = [self.backbone(group) for group in views.images]
         # One call of the head for all views, whatever their size: batch norm sees them together.
-        logits = self.head(torch.cat([output.features for output in outputs]))
-        logits = logits.unflatten(0, (-1, n_clips))
-        counts = [len(group) // n_clips for group in images]
+        embeddings = self.head.embed(torch.cat([output.features for output in outputs]))
+        counts = [len(group) // n_clips for group in views.images]
+        by_size = embeddings.unflatten(0, (-1, n_clips)).split(counts)
         seen = []
-        for output, view_logits in zip(outputs, logits.split(counts), strict=True):
+        for image, output, of_views, boxes in zip(
+            views.images, outputs, by_size, views.boxes.split(counts), strict=True
+        ):
             regions = None
             if self.region_head is not None:
-                scores = self.region_head(output.patches).unflatten(0, (-1, n_clips))
-                regions = Regions(output.patches.unflatten(0, (-1, n_clips)), scores)
-            seen.append(Seen(output.features, view_logits, regions))
+                patches = output.patches.unflatten(0, (-1, n_clips))
+                grid = Grid((image.shape[2], image.shape[3]), self.backbone.stride, output.grid)
+                regions = Regions(patches, self.region_head.embed(patches), grid, boxes)
+            seen.append(Seen(output.features, of_views, regions))
         return seen
 
 
@@ -126,13 +139,20 @@ class EsViT(nn.Module):
         config: see `EsViTConfig`.
         frontend: the front end that the views come from, if it is to be learned: its parameters then belong to the
             method, so that they are optimised, wrapped and saved with the rest.
+        clip_s: length of the clips in seconds: with `region_matching` energy, what a view shows beyond it has none.
 
     Shape: `Views` with global views first to `Output`.
     """
 
-    def __init__(self, backbone: Backbone, config: EsViTConfig, frontend: nn.Module | None = None):
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: EsViTConfig,
+        frontend: nn.Module | None = None,
+        clip_s: float = math.inf,
+    ):
         super().__init__()
-        self.config = config
+        self.config, self.clip_s = config, clip_s
         self.frontend = frontend
         self.student = Branch(backbone, config)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
@@ -144,21 +164,26 @@ class EsViT(nn.Module):
         """Loss of a batch of views, at the teacher's temperature of this step."""
         config = self.config
         n_clips = views.boxes.shape[1]
-        students = self.student(views.images, n_clips)
+        n_globals = len(views.images[0]) // n_clips
+        students = self.student(views)
         with torch.no_grad():
-            (teacher,) = self.teacher(views.images[:1], n_clips)
-        targets = self._targets(teacher.logits, self.centre, teacher_temperature)
-        logits = torch.cat([seen.logits for seen in students])
-        loss_of_views = view_loss(logits, targets, config.student_temperature)
-        logs = {"view_loss": loss_of_views.detach(), **_teacher_logs(targets, loss_of_views)}
+            (teacher,) = self.teacher(Views(views.images[:1], views.boxes[:n_globals]))
+        entropy: list[Tensor] = []
+        targets = self._targets(teacher.embeddings, self.teacher.head, self.centre, teacher_temperature)
+        loss_of_views = view_loss(
+            torch.cat([seen.embeddings for seen in students]),
+            self.student.head.prototypes,
+            _noting_entropy(targets, entropy),
+            n_globals,
+            config.student_temperature,
+        )
+        logs = {"view_loss": loss_of_views.detach()}
+        # The cross-entropy is entropy plus divergence; each view of the teacher has as many pairs, so the means agree.
+        logs["teacher_entropy"] = torch.stack(entropy).sum() / (n_globals * n_clips)
+        logs["kl"] = logs["view_loss"] - logs["teacher_entropy"]
         loss = loss_of_views
         if teacher.regions is not None:
-            region_targets = self._targets(teacher.regions.scores, self.region_centre, teacher_temperature)
-            loss_of_regions = region_loss(
-                [seen.regions for seen in students if seen.regions is not None],
-                Regions(teacher.regions.features, region_targets),
-                config.student_temperature,
-            )
+            loss_of_regions = self._region_loss(students, teacher.regions, views, teacher_temperature)
             logs["region_loss"] = loss_of_regions.detach()
             loss = (1.0 - config.region_weight) * loss_of_views + config.region_weight * loss_of_regions
         # Logged without KoLeo: the cross-entropy is what ln K, a uniform output, is compared with.
@@ -170,22 +195,75 @@ class EsViT(nn.Module):
             loss = loss + config.koleo * spread
         return Output(loss, logs)
 
-    @torch.no_grad()
-    def _targets(self, logits: Tensor, centre: Centre, temperature: float) -> Tensor:
-        """The teacher's targets for its global views: logits (G, B, ..., K) to rows that sum to one."""
+    def _region_loss(self, students: list[Seen], teacher: Regions, views: Views, temperature: float) -> Tensor:
+        """The region loss with the matches and weights that the settings ask for."""
+        mode = self.config.region_matching
+        embeddings, matches, weights = [], [], []
+        for seen, image in zip(students, views.images, strict=True):
+            regions = seen.regions
+            assert regions is not None  # a student has regions where its teacher, a copy, has them
+            match = match_by_features(regions.features, teacher.features)
+            if mode == "overlap":
+                at_place, inside = match_by_place(regions, teacher)
+                match = torch.where(inside, at_place, match)
+            if mode == "energy":
+                weight = energy_weights(image, regions, self.clip_s)
+            else:
+                weight = torch.full_like(match[0], 1.0 / match.shape[-1], dtype=torch.float32)
+            embeddings.append(regions.embeddings)
+            matches.append(match)
+            weights.append(weight)
+        assert self.teacher.region_head is not None
+        assert self.student.region_head is not None
+        return region_loss(
+            embeddings,
+            matches,
+            weights,
+            teacher.features.shape[2],
+            self.student.region_head.prototypes,
+            self._targets(teacher.embeddings, self.teacher.region_head, self.region_centre, temperature),
+            self.config.student_temperature,
+        )
+
+    def _targets(self, embeddings: Tensor, head: DinoHead, centre: Centre, temperature: float) -> Iterator[Tensor]:
+        """The teacher's targets for its global views (G, B, ..., d), in blocks of rows (n, K) that sum to one."""
+        with torch.no_grad():
+            prototypes = head.prototypes
         if self.config.centring == "sinkhorn":
-            # Each view on its own: a batch then holds one view of every clip, as equipartition assumes.
-            flat = [sinkhorn_knopp(view.flatten(0, -2), temperature) for view in logits]
-            return torch.stack(flat).view_as(logits)
+            return sinkhorn_targets(embeddings, prototypes, temperature)
         if self.training:
-            centre.observe(logits)
-        return centre.targets(logits, temperature)
+            centre.observe(embeddings, prototypes)
+        return centre.targets(embeddings, prototypes, temperature)
 
     def prototypes(self) -> Iterator[nn.Parameter]:
         """The student's last layers, which stand still in the first epochs."""
         for head in (self.student.head, self.student.region_head):
             if head is not None:
                 yield from head.last_layer.parameters()
+
+    def start_from(self, state: dict[str, Tensor]) -> None:
+        """Go on from an EsViT that learned from views alone: the second stage of EsViT's two-stage training.
+
+        Student, teacher and centres are taken over; region heads that the state lacks stay as they were made, equal in
+        student and teacher. The published Swin-B and all windows of 14 were made so: 180 to 200 epochs without the
+        region loss, then the rest with it and a fresh optimiser.
+
+        Args:
+            state: the `state_dict` of the first stage.
+
+        Raises UserError when anything but region heads is missing, and when something is left over or of another
+        shape.
+        """
+        own = self.state_dict()
+        missing = [name for name in own if name not in state and ".region_head." not in name]
+        other = [name for name in state if name not in own or state[name].shape != own[name].shape]
+        for names, what in ((missing, "lacks"), (other, "has other shapes or names for")):
+            if names:
+                raise UserError(
+                    f"the state of the first stage {what} {len(names)} tensors ({', '.join(names[:3])}"
+                    f"{' ...' if len(names) > 3 else ''}): give both stages the same backbone and heads."
+                )
+        self.load_state_dict({**own, **state})
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
@@ -202,10 +280,8 @@ class EsViT(nn.Module):
         return self.teacher.backbone
 
 
-def _teacher_logs(targets: Tensor, loss_of_views: Tensor) -> dict[str, Tensor]:
-    """Mean entropy of the targets and mean KL divergence from student to teacher, in nats.
-
-    The cross-entropy is their sum; both views of the teacher have as many pairs, so that the means agree.
-    """
-    entropy = -torch.special.xlogy(targets, targets).sum(-1).mean()
-    return {"teacher_entropy": entropy, "kl": loss_of_views.detach() - entropy}
+def _noting_entropy(targets: Iterator[Tensor], notes: list[Tensor]) -> Iterator[Tensor]:
+    """Hand blocks of targets on, and note the sum of their rows' entropies, in nats."""
+    for block in targets:
+        notes.append(-torch.special.xlogy(block, block).sum())
+        yield block

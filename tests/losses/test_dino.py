@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audiossl.losses.dino import Centre, sinkhorn_knopp, view_loss, view_pairs
+from audiossl.losses import prototypes
+from audiossl.losses.dino import Centre, sinkhorn_knopp, sinkhorn_targets, view_loss, view_pairs
 
 
 def plain_view_loss(student, targets, temperature):
@@ -26,47 +27,51 @@ def test_pairs_of_two_global_and_eight_local_views_are_eighteen():
 
 
 @pytest.mark.parametrize("n_views", [2, 5])
-def test_view_loss_and_its_gradient_equal_the_plain_formula(n_views):
+def test_view_loss_and_its_gradients_equal_the_plain_formula(n_views):
     torch.manual_seed(0)
-    student = torch.randn(n_views, 6, 33, dtype=torch.float64, requires_grad=True)
-    targets = torch.randn(2, 6, 33, dtype=torch.float64).mul(4).softmax(-1)
-    ours = view_loss(student, targets.float(), 0.1)
-    plain = plain_view_loss(student, targets, 0.1)
+    z = F.normalize(torch.randn(n_views, 6, 8), dim=-1).requires_grad_()
+    w = torch.randn(33, 8, requires_grad=True)
+    targets = torch.randn(2, 6, 33).mul(4).softmax(-1)
+    ours = view_loss(z, w, targets.flatten(0, 1).split(5), 2, 0.1)
+    plain = plain_view_loss(z @ w.T, targets, 0.1)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(ours, student)
-    (expected,) = torch.autograd.grad(plain, student)
-    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
+    for mine, expected in zip(torch.autograd.grad(ours, [z, w]), torch.autograd.grad(plain, [z, w]), strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_view_loss_is_least_where_the_student_agrees():
-    targets = torch.tensor([[[0.7, 0.2, 0.1]], [[0.7, 0.2, 0.1]]])
+    targets = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
     entropy = -(targets[0] * targets[0].log()).sum()
-    agreeing = 0.1 * targets.log()
-    assert view_loss(agreeing, targets).item() == pytest.approx(entropy.item(), abs=1e-5)
-    assert view_loss(agreeing.roll(1, -1), targets) > entropy
+    agreeing = 0.1 * targets.log()[:, None]
+    assert view_loss(agreeing, torch.eye(3), [targets], 2).item() == pytest.approx(entropy.item(), abs=1e-5)
+    assert view_loss(agreeing.roll(1, -1), torch.eye(3), [targets], 2) > entropy
 
 
 def test_centre_moves_once_per_update_by_the_mean_of_all_micro_batches():
     torch.manual_seed(1)
-    micro_batches = [torch.randn(2, 3, 5), torch.randn(2, 4, 5)]
+    micro_batches, w = [torch.randn(2, 3, 4), torch.randn(2, 4, 4)], torch.randn(5, 4)
     centre = Centre(5, momentum=0.9)
-    for logits in micro_batches:
-        centre.observe(logits)
+    for z in micro_batches:
+        centre.observe(z, w)
         assert centre.centre.abs().max() == 0  # nothing moves before the optimiser step
     centre.update()
-    rows = torch.cat([logits.flatten(0, 1) for logits in micro_batches])
-    torch.testing.assert_close(centre.centre, 0.1 * rows.mean(0))
+    rows = torch.cat([(z @ w.T).flatten(0, 1) for z in micro_batches])
+    torch.testing.assert_close(centre.centre, 0.1 * rows.mean(0), atol=1e-6, rtol=1e-5)
     before = centre.centre.clone()
     centre.update()  # nothing observed
     assert centre.centre.equal(before)
 
 
-def test_centred_targets_are_the_plain_softmax():
+def test_centred_targets_are_the_plain_softmax_in_blocks(monkeypatch):
+    monkeypatch.setattr(prototypes, "CPU_CHUNK", 7 * 4)
     torch.manual_seed(2)
     centre = Centre(7)
     centre.centre.copy_(torch.randn(7))
-    logits = torch.randn(2, 3, 7)
-    torch.testing.assert_close(centre.targets(logits, 0.04), F.softmax((logits - centre.centre) / 0.04, dim=-1))
+    z, w = torch.randn(2, 3, 4), torch.randn(7, 4)
+    blocks = list(centre.targets(z, w, 0.04))
+    assert [len(block) for block in blocks] == [4, 2]
+    expected = F.softmax((z @ w.T - centre.centre) / 0.04, dim=-1).flatten(0, 1)
+    torch.testing.assert_close(torch.cat(blocks), expected, atol=1e-5, rtol=1e-4)
 
 
 def plain_sinkhorn(logits, temperature, iterations):
@@ -86,6 +91,19 @@ def test_sinkhorn_equals_the_plain_loop(iterations):
     logits = torch.randn(16, 9)
     expected = plain_sinkhorn(logits, 0.2, iterations)
     torch.testing.assert_close(sinkhorn_knopp(logits, 0.2, iterations).double(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_sinkhorn_targets_balance_each_view_on_its_own():
+    torch.manual_seed(5)
+    z, w = F.normalize(torch.randn(2, 3, 4, 6), dim=-1), torch.randn(9, 6)
+    blocks = list(sinkhorn_targets(z, w, 0.2))
+    for block, view in zip(blocks, z @ w.T, strict=True):
+        expected = plain_sinkhorn(view.flatten(0, 1), 0.2, 3)
+        torch.testing.assert_close(block.double(), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_sinkhorn_of_one_row_is_even():
+    torch.testing.assert_close(sinkhorn_knopp(torch.randn(1, 5), 0.05), torch.full((1, 5), 0.2))
 
 
 def test_sinkhorn_uses_all_prototypes_and_survives_tiny_temperatures():

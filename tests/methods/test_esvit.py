@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from audiossl.transforms.view_config import MultiCropConfig
-from audiossl.transforms.views import MultiCrop
+from audiossl.transforms.views import MultiCrop, Views
 
 from audiossl.backbones import build_backbone
 from audiossl.backbones.config import BackboneConfig
@@ -63,6 +63,35 @@ def test_loss_equals_the_plain_formula(n_locals):
     assert out.loss.item() == pytest.approx(plain_loss(method, views, 0.04).item(), rel=2e-5)
     assert out.logs["loss_over_ln_k"].item() == pytest.approx(out.loss.item() / math.log(32), rel=1e-5)
     assert out.logs["teacher_entropy"] + out.logs["kl"] == pytest.approx(out.logs["view_loss"].item(), rel=1e-5)
+
+
+def views_of_sizes(*sizes, n_clips=3):
+    """Two views of 64 x 96 and one of each other size."""
+    torch.manual_seed(5)
+    groups = [torch.randn(2 * n_clips, 1, 64, 96), *(torch.randn(n_clips, 1, *size) for size in sizes)]
+    return Views(groups, torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2 + len(sizes), n_clips, 4))
+
+
+@pytest.mark.parametrize("sizes", [[], [(64, 48)], [(64, 48), (32, 48)], [(32, 96), (32, 32), (64, 64)]])
+def test_loss_gradients_and_centres_equal_the_plain_formula_for_views_of_any_sizes(sizes):
+    # In (64, 48) and (32, 48) the width is the same and the height is not.
+    method = small_method(head_batch_norm=False)
+    for module in method.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # the plain formula sees one view after the other
+    views = views_of_sizes(*sizes)
+    parameters = [p for p in method.student.parameters() if p.requires_grad]
+    mine = torch.autograd.grad(method(views, 0.04).loss, parameters)
+    expected = torch.autograd.grad(plain_loss(method, views, 0.04), parameters)
+    for a, b in zip(mine, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        seen = [method.teacher.backbone(image) for image in views.images[0].split(3)]
+        logits = torch.cat([method.teacher.head(out.features) for out in seen])
+        of_regions = torch.cat([method.teacher.region_head(out.patches).flatten(0, 1) for out in seen])
+    method.update_teacher(1.0)
+    torch.testing.assert_close(method.centre.centre, 0.1 * logits.mean(0), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(method.region_centre.centre, 0.1 * of_regions.mean(0), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, {"centring": "sinkhorn", "koleo": 0.1}, {"region_weight": 0.0}])

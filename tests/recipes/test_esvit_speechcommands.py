@@ -180,6 +180,7 @@ def test_a_folder_without_labels_trains_and_leaves_the_table_out(tones, tmp_path
         (["--views.local_s", "9"], "--views.local_s 9"),
         (["--backbone.name", "resnet11"], "resnet10"),
         (["--data.sample_rate", "4000"], "--frontend.sample_rate"),
+        (["--method.region_matching", "overlap", "--wave.shift_s", "0.1"], "--method.region_matching overlap"),
         (["--data.root", "/no/such/folder"], "/no/such/folder"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],
