@@ -7,7 +7,7 @@ means the same has the same name everywhere: `n_bins` rows of the picture, `hop_
 
 from __future__ import annotations
 
-from .config_base import FrontEndConfig, fingerprint_of
+from .config_base import BandConfig, FrontEndConfig, fingerprint_of
 from .config_fourier import (
     ChromaConfig,
     FbankConfig,
@@ -38,6 +38,7 @@ from .config_other import (
 )
 
 __all__ = [
+    "BandConfig",
     "ChromaConfig",
     "ConstantQConfig",
     "CqtConfig",

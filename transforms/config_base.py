@@ -48,6 +48,17 @@ class FrontEndConfig(draccus.ChoiceRegistry):
         return fingerprint_of(self.to_dict())
 
 
+@dataclass
+class BandConfig(FrontEndConfig):
+    """What the front ends with a chosen number of rows over a chosen band share."""
+
+    # Rows of the picture.
+    n_bins: int = 64
+    # The band that they cover, in Hz.
+    f_min: float = 60.0
+    f_max: float = 7800.0
+
+
 def fingerprint_of(settings: Mapping[str, object]) -> str:
     """Sixteen hex digits that stand for type and settings in plain values, whatever their order.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config_base import FrontEndConfig
+from .config_base import BandConfig, FrontEndConfig
 
 
 @dataclass
@@ -70,17 +70,12 @@ class MfccConfig(MelConfig):
 
 @FrontEndConfig.register_subclass("reassigned")
 @dataclass
-class ReassignedConfig(FrontEndConfig):
+class ReassignedConfig(BandConfig):
     """Short-time Fourier power moved to its centre of gravity in time and frequency: sharper lines and clicks."""
 
-    # Rows of the picture.
-    n_bins: int = 64
     # Samples of the Fourier transform and of its window.
     n_fft: int = 1024
     win_length: int = 1024
-    # The band that the picture covers, in Hz.
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # mel (Slaney's, the rows of the type mel) or linear (from f_min to f_max).
     scale: str = "mel"
     # constant (zeros) or reflect: n_fft / 2 samples on both sides.
@@ -120,13 +115,8 @@ class ChromaConfig(FourierConfig):
 
 @FrontEndConfig.register_subclass("leaf")
 @dataclass
-class LeafConfig(FrontEndConfig):
+class LeafConfig(BandConfig):
     """Learnable front end (LEAF): Gabor filters and Gaussian low-passes whose widths and places are trained."""
 
-    # Rows of the picture: filters.
-    n_bins: int = 64
-    # The band that the mel-spaced filters cover before training, in Hz.
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # Cells hold mean powers, lower than mel's sums; a quarter of those of Speech Commands lie below, as mel's at 1e-6.
     floor: float = 3e-10

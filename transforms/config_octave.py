@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config_base import FrontEndConfig
+from .config_base import BandConfig, FrontEndConfig
 
 
 @FrontEndConfig.register_subclass("cwt")
 @dataclass
-class CwtConfig(FrontEndConfig):
+class CwtConfig(BandConfig):
     """Continuous wavelet transform: rows of equal width in octaves, each as quick as its frequency allows."""
 
-    # Rows of the picture, from f_min to f_max in Hz.
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # morlet, morse or mexican_hat.
     wavelet: str = "morlet"
     # Morlet: radians of the row's frequency in one standard deviation of the wavelet's length; more is finer in
@@ -71,15 +67,11 @@ class VqtConfig(ConstantQConfig):
 
 @FrontEndConfig.register_subclass("gammatone")
 @dataclass
-class GammatoneConfig(FrontEndConfig):
+class GammatoneConfig(BandConfig):
     """Gammatone filters, equally spaced in equivalent rectangular bandwidths: the ear's resolution."""
 
     # fft: the filters' own output; nnaudio: a short-time Fourier transform under their curves, which can be trained.
     backend: str = "fft"
-    # Rows of the picture, from f_min to f_max in Hz.
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # 2: power, 1: magnitude. A sine of amplitude 1 has height 1.
     power: float = 2.0
     # Samples of nnaudio's Fourier transform; the filter bank has none.
@@ -92,13 +84,9 @@ class GammatoneConfig(FrontEndConfig):
 
 @FrontEndConfig.register_subclass("scattering")
 @dataclass
-class ScatteringConfig(FrontEndConfig):
+class ScatteringConfig(BandConfig):
     """First-order scattering: the modulus of wavelets, averaged over every frame, so that none is skipped."""
 
-    # Rows of the picture, from f_min to f_max in Hz.
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # 1: modulus, 2: its square. A sine of amplitude 1 has height 1.
     power: float = 1.0
     # 90 dB below that sine, as the other types' of power.
@@ -107,13 +95,9 @@ class ScatteringConfig(FrontEndConfig):
 
 @FrontEndConfig.register_subclass("synchrosqueezing")
 @dataclass
-class SynchrosqueezingConfig(FrontEndConfig):
+class SynchrosqueezingConfig(BandConfig):
     """Synchrosqueezing: wavelet power moved to the frequency at which its phase turns, lines one row wide."""
 
-    # Rows of the picture, from f_min to f_max in Hz.
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # Wavelets a row.
     voices: int = 2
     # Morlet wavelets, as type cwt's: radians of their frequency in one standard deviation of their length.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from .config_base import FrontEndConfig
+from .config_base import BandConfig, FrontEndConfig
 
 
 @dataclass
@@ -39,14 +39,11 @@ class WaveletPacketConfig(DiscreteWaveletConfig):
 
 @FrontEndConfig.register_subclass("wigner_ville")
 @dataclass
-class WignerVilleConfig(FrontEndConfig):
+class WignerVilleConfig(BandConfig):
     """Smoothed pseudo Wigner-Ville distribution: sharp ridges, rows of equal width in Hz."""
 
     # 55 dB under the loudest twentieth of Speech Commands, as the common floor is for mel.
     floor: float = 1e-8
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # Samples that a frame looks at, odd: the Hann window over the lags. 255 resolves 62 Hz at 16 kHz, half a row.
     win_length: int = 255
     # Length of the Hann window over time, in hops; it averages cross terms away. At 2 all samples count alike, at 0
@@ -58,14 +55,11 @@ class WignerVilleConfig(FrontEndConfig):
 
 @FrontEndConfig.register_subclass("matching_pursuit")
 @dataclass
-class MatchingPursuitConfig(FrontEndConfig):
+class MatchingPursuitConfig(BandConfig):
     """Orthogonal matching pursuit: energies of a few Gabor atoms, on rows of equal width in octaves (slow)."""
 
     # 55 dB under the loudest twentieth of Speech Commands, as the common floor is for mel.
     floor: float = 5e-8
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # Samples of a segment, a multiple of 4; segments overlap by half.
     segment_length: int = 512
     # Durations of the atoms: the longest is half a segment, each further one a quarter of the one before.
@@ -76,14 +70,11 @@ class MatchingPursuitConfig(FrontEndConfig):
 
 @FrontEndConfig.register_subclass("emd")
 @dataclass
-class EmdConfig(FrontEndConfig):
+class EmdConfig(BandConfig):
     """Hilbert spectrum of empirical modes, on rows of equal width in octaves (slow, no gradient)."""
 
     # 55 dB under the loudest twentieth of Speech Commands, as the common floor is for mel.
     floor: float = 2e-7
-    n_bins: int = 64
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # emd; eemd and ceemdan average over noisy copies, which takes `trials` times as long.
     method: str = "emd"
     trials: int = 20
@@ -101,15 +92,10 @@ class EmdConfig(FrontEndConfig):
 
 @FrontEndConfig.register_subclass("stack")
 @dataclass
-class StackConfig(FrontEndConfig):
+class StackConfig(BandConfig):
     """Several front ends as channels, on the frames and frequencies of the first of them."""
 
     # The front ends; each has its type's defaults but for the settings here, where it has them.
     types: list[str] = field(default_factory=lambda: ["mel", "reassigned"])
-    # Rows of the picture.
-    n_bins: int = 64
-    # The band that the picture covers, in Hz.
-    f_min: float = 60.0
-    f_max: float = 7800.0
     # 0: each front end keeps the floor of its type.
     floor: float = 0.0
