@@ -35,6 +35,7 @@ DRAW_SEED = 59185  # the reference code's seed for its own draw
 BACKGROUND = "_background_noise_"
 NOISE_SHARES = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 
+LONGEST_S = 2.0  # of a recording that is taken for one of Speech Commands: they have one second, some a little more
 LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 BY_LISTS = "the folder's validation_list.txt and testing_list.txt, training the rest"
 BY_HASH = "SHA-1 of the speaker's name modulo 2**27: 10 % validation, 10 % testing, training the rest"
@@ -76,11 +77,19 @@ def open_speech_commands(config: DataConfig) -> ClipSet:
 
 
 def looks_like(root: str | Path) -> bool:
-    """Whether `root` holds word folders with sound files named `<speaker>_nohash_<n>`."""
+    """Whether `root` holds word folders with sound files named `<speaker>_nohash_<n>`, of about a second.
+
+    Longer recordings under such names are a folder of labelled sounds: as Speech Commands, all but a second of each
+    would be lost.
+    """
     root = Path(root).expanduser()
-    if not root.is_dir():
+    first = min(_files(root), default=None) if root.is_dir() else None
+    if first is None:
         return False
-    return any(True for _ in _files(root))
+    try:
+        return audio.info(first).duration_s <= LONGEST_S
+    except UserError:  # damaged: said when the clips are read
+        return True
 
 
 def split_of(file_name: str) -> str:

@@ -13,6 +13,7 @@ import soundfile
 from audiossl.data import download
 from audiossl.data.clips import SPLITS
 from audiossl.data.config import DataConfig
+from audiossl.data.open import resolve
 from audiossl.data.speech_commands import COMMANDS, looks_like, open_speech_commands, split_of
 from audiossl.errors import UserError
 
@@ -170,6 +171,18 @@ def test_looks_like(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> N
     write(other / "_background_noise_" / "a_nohash_0.wav")
     assert not looks_like(other)
     assert not looks_like(other / "nothing")
+
+
+def test_longer_recordings_under_its_names_are_a_folder_of_sounds(tmp_path: Path) -> None:
+    write(tmp_path / "rain" / "1_nohash_0.wav", n_samples=5 * 16000)
+    assert not looks_like(tmp_path)
+    assert resolve(DataConfig(root=str(tmp_path))).name == "folder"
+
+
+def test_a_damaged_first_file_does_not_change_what_the_folder_is(tmp_path: Path) -> None:
+    (tmp_path / "rain").mkdir()
+    (tmp_path / "rain" / "1_nohash_0.wav").write_bytes(b"garbage")
+    assert looks_like(tmp_path)
 
 
 def test_a_clip_in_two_formats_counts_once(layout: Path) -> None:
