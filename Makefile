@@ -37,7 +37,7 @@ check: .venv/.ready-dev  ## style, import directions, and types on the installed
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target build/check/installed build/check/*.whl
 	cd build/check/installed && ../../../$(PY) -m mypy --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache -p audiossl
 
-bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (ten minutes)
+bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (some fifteen minutes)
 	@for bench in benchmarks/bench_*.py; do OMP_NUM_THREADS=1 $(PY) $$bench || exit 1; done
 
 lock: .venv/.ready-dev  ## resolve constraints.txt anew
