@@ -80,8 +80,9 @@ def ours(x: Inputs, centring: str) -> Tensor:
         else:
             targets.append(sinkhorn_targets(z, w, T_TEACHER))
     of_views = view_loss(x.z_views, x.view.weight, targets[0], 2, T_STUDENT)
-    matches = [match_by_features(f, x.teacher_features) for f in x.features]
-    weights = [torch.full_like(m[0], 1.0 / m.shape[-1], dtype=torch.float32) for m in matches]
+    begins = 49 * torch.arange(len(x.features[0][0]))[:, None]
+    matches = [(match_by_features(f, x.teacher_features) + begins)[..., None] for f in x.features]
+    weights = [torch.full_like(m[0], 1.0 / m.shape[3], dtype=torch.float32) for m in matches]
     of_regions = region_loss(x.z_regions, matches, weights, 49, x.region.weight, targets[1], T_STUDENT)
     return 0.5 * of_views + 0.5 * of_regions
 

@@ -93,6 +93,7 @@ def main(config: Config) -> None:
     training = clips.split("training")
     loader = training_loader(training, config.run.batch_size, config.run.workers)
     encoder, views, method = build(config, training)
+    session.start_from(method)
     optimizer = build_optimizer(method, config.optim)
     encoder.to(session.device)
     augment = open_augment(config.wave, training.sample_rate).to(session.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,11 @@ class Draws:
     def log_uniform(self, n: int, low: float, high: float) -> Tensor:
         """Numbers whose logarithms are spread evenly: as often from 1 to 2 as from 2 to 4."""
         return self.uniform(n, low=math.log(low), high=math.log(high)).exp()
+
+    def beta(self, n: int, alpha: float) -> Tensor:
+        """Numbers of the Beta distribution (alpha, alpha), drawn by numpy from a seed: torch's takes no generator."""
+        seed = int(torch.randint(2**31, (), generator=self.generator))
+        return self._move(torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, n)).float())
 
     def coins(self, n: int, probability: float) -> Tensor:
         """True with a probability, n times."""

@@ -12,11 +12,11 @@ from audiossl.errors import UserError
 class MultiCropConfig:
     """Views of a clip: two global ones and several local ones (see `audiossl.transforms.views`)."""
 
-    # Local views of a clip, besides the two global ones.
+    # Local views of a clip of each length in local_s, besides the two global ones.
     n_locals: int = 4
-    # Seconds that a view's picture is wide at the clip's own speed.
+    # Seconds that a view's picture is wide at the clip's own speed; local views may be of several lengths.
     global_s: float = 1.0
-    local_s: float = 0.5
+    local_s: list[float] = field(default_factory=lambda: [0.5])
     # Height of a view's picture in parts of the front end's band.
     global_band: float = 1.0
     local_band: float = 1.0
@@ -35,14 +35,28 @@ class MultiCropConfig:
     noise: float = 0.0
     # Widest stripe set to the mean in time and in frequency, in parts of the axis; 0 for none.
     stripes: float = 0.0
+    # Mixing of the student's views alone, the teacher's staying clean (see `audiossl.transforms.student_mixing`): the
+    # alphas of mixup and of cutmix (EsViT's option: 0.8 and 1), both 0 for none; the first n_mixed views take part.
+    mix_alpha: float = 0.0
+    cut_alpha: float = 0.0
+    n_mixed: int = 10
+    # Share of the clips that are mixed, and of these the share that cutmix takes where both are on.
+    mix_prob: float = 1.0
+    switch_prob: float = 0.5
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no view."""
-        _check_above_zero(self, "global_s", "local_s", "global_band", "local_band")
+        _check_above_zero(self, "global_s", "global_band", "local_band")
         _check_ranges(self, "global_time", "local_time", "band_stretch")
-        if self.n_locals < 0:
-            raise UserError(f"--views.n_locals must be 0 or more, found {self.n_locals}.")
+        if not self.local_s or not all(seconds > 0 for seconds in self.local_s):
+            raise UserError(f"--views.local_s must be lengths above 0, such as 0.5 or 0.5,0.25, found {self.local_s}.")
         _check_shares(self, "mixup", "stripes")
+        for name in ("n_locals", "mix_alpha", "cut_alpha", "n_mixed"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"--views.{name} must be 0 or more, found {getattr(self, name)}.")
+        for name in ("mix_prob", "switch_prob"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"--views.{name} must be from 0 to 1, found {getattr(self, name)}.")
 
 
 @dataclass

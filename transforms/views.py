@@ -19,6 +19,7 @@ from audiossl.errors import UserError
 from . import image as augment
 from .crop import Crops, crop_and_resize, view_size
 from .draws import Draws
+from .student_mixing import Mixing, mix_for_student
 from .view_config import MultiCropConfig, shown
 
 
@@ -28,10 +29,14 @@ class Views(NamedTuple):
     images: one tensor (n B, C, F, T) for each size of view, global views first, clip b of view v in row v B + b.
     boxes: (V, B, 4) with start and end in seconds and lowest and highest place on the frequency axis, where 0 and 1
         are the ends of the front end's band; a box may reach beyond the clip.
+    clean: the global views as a teacher sees them, (2 B, C, F, T), where `images` hold mixed ones.
+    mixing: what was mixed into `images`, if anything was.
     """
 
     images: list[Tensor]
     boxes: Tensor
+    clean: Tensor | None = None
+    mixing: Mixing | None = None
 
 
 class MultiCrop(nn.Module):
@@ -58,7 +63,7 @@ class MultiCrop(nn.Module):
         self.n_bins = image_size[0]
         self.frames_per_s = image_size[1] / clip_s
         self.global_size = self._size(config.global_s, config.global_band, "global")
-        self.local_size = self._size(config.local_s, config.local_band, "local")
+        self.local_sizes = [self._size(seconds, config.local_band, "local") for seconds in config.local_s]
 
     def _size(self, seconds: float, band: float, kind: str) -> tuple[int, int]:
         if seconds > self.clip_s * 1.001:
@@ -75,13 +80,17 @@ class MultiCrop(nn.Module):
         config = self.config
         kinds = [(2, self.global_size, config.global_s, config.global_band, config.global_time)]
         if config.n_locals:
-            kinds.append((config.n_locals, self.local_size, config.local_s, config.local_band, config.local_time))
+            for size, seconds in zip(self.local_sizes, config.local_s, strict=True):
+                kinds.append((config.n_locals, size, seconds, config.local_band, config.local_time))
         images, boxes = [], []
         for count, size, seconds, band, stretch in kinds:
             views = [self._view(heard[v % len(heard)], draws, size, seconds, band, stretch) for v in range(count)]
             images.append(torch.cat([view for view, _ in views]))
             boxes += [box for _, box in views]
-        return Views(images, torch.stack(boxes))
+        clean, mixing = images[0], None
+        if config.mix_alpha or config.cut_alpha:
+            images, mixing = mix_for_student(images, len(heard[0]), draws, config)
+        return Views(images, torch.stack(boxes), clean if mixing is not None else None, mixing)
 
     def _view(
         self,
@@ -128,4 +137,4 @@ class MultiCrop(nn.Module):
 
     def extra_repr(self) -> str:
         """Show sizes and strengths in `print(module)`."""
-        return f"{shown(self.config)}, global_size={self.global_size}, local_size={self.local_size}"
+        return f"{shown(self.config)}, global_size={self.global_size}, local_sizes={self.local_sizes}"

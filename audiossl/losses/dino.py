@@ -39,9 +39,17 @@ def pair_weights(views: Tensor, n_teacher_views: int, n_student_views: int) -> T
 
 
 def view_loss(
-    embeddings: Tensor, prototypes: Tensor, targets: Iterable[Tensor], n_teacher_views: int, temperature: float = 0.1
+    embeddings: Tensor,
+    prototypes: Tensor,
+    targets: Iterable[Tensor],
+    n_teacher_views: int,
+    temperature: float = 0.1,
+    partner: Tensor | None = None,
+    partner_share: Tensor | None = None,
 ) -> Tensor:
     """Mean over pairs of views and clips of the cross-entropy between targets and student, a scalar.
+
+    A student's view into which another clip was mixed is asked for both clips' targets, in the shares it shows.
 
     Args:
         embeddings: of all views by the student's head, (V, B, d).
@@ -49,6 +57,8 @@ def view_loss(
         targets: of the teacher's G global views, (G B, K), the first view first, in blocks of rows.
         n_teacher_views: G.
         temperature: divides the student's logits.
+        partner: the clip that was mixed into each clip's views, (B,), if any was.
+        partner_share: how much of a view is its partner, (V, B), from 0 to 1.
 
     >>> targets = torch.randn(2 * 4, 7).softmax(-1)
     >>> view_loss(torch.randn(5, 4, 3), torch.randn(7, 3), targets.split(4), n_teacher_views=2).shape
@@ -57,11 +67,16 @@ def view_loss(
     n_views, n_clips, _ = embeddings.shape
     weights = pair_weights(torch.arange(n_views, device=embeddings.device), n_teacher_views, n_views) / n_clips
     clip = torch.arange(n_clips, device=embeddings.device)
-    matches = torch.arange(n_teacher_views, device=embeddings.device) * n_clips + clip[:, None]  # (B, G)
+    first = torch.arange(n_teacher_views, device=embeddings.device) * n_clips  # (G,), where a teacher's view begins
+    matches, weights = first + clip[:, None], weights.repeat_interleave(n_clips, 0)  # (B, G), (V B, G)
+    if partner is not None and partner_share is not None:
+        share = partner_share.reshape(-1, 1)
+        matches = torch.cat([matches, first + partner[:, None]], dim=1)
+        weights = torch.cat([(1.0 - share) * weights, share * weights], dim=1)
     return prototype_cross_entropy(
         embeddings.flatten(0, 1),
         matches.repeat(n_views, 1),
-        weights.repeat_interleave(n_clips, 0),
+        weights,
         prototypes,
         targets,
         n_teacher_views * n_clips,

@@ -82,6 +82,39 @@ def match_by_place(student: Regions, teacher: Regions) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def match_regions(student: Regions, teacher: Regions, by_place: bool, clip: Tensor | None = None) -> Tensor:
+    """For each student region the teacher's region that it answers to, as a number b N + n: region n of clip b.
+
+    Args:
+        student: regions of V views.
+        teacher: regions of G views.
+        by_place: take the region at the same place where there is one, and the most similar one elsewhere.
+        clip: the clips that are answered to, (B,), each clip's own by default. For a clip mixed into another's view
+            its box is that of the same view of its own: there it was cut.
+
+    Shape: (G, V, B, P).
+    """
+    n_clips = student.boxes.shape[1]
+    if clip is None:
+        clip = torch.arange(n_clips, device=student.features.device)
+    else:
+        teacher = teacher._replace(features=teacher.features[:, clip], boxes=teacher.boxes[:, clip])
+        student = student._replace(boxes=student.boxes[:, clip])
+    match = match_by_features(student.features, teacher.features)
+    if by_place:
+        at_place, inside = match_by_place(student, teacher)
+        match = torch.where(inside, at_place, match)
+    return match + clip[:, None] * teacher.features.shape[2]
+
+
+@torch.no_grad()
+def region_means(values: Tensor, grid: Grid) -> Tensor:
+    """Means of pictures (V, B, F, T) over the cells of a grid, (V, B, P)."""
+    rows, frames = (_membership(grid, axis, values.device) for axis in (0, 1))
+    return (rows @ values @ frames.T).flatten(2)
+
+
+@torch.no_grad()
 def energy_weights(image: Tensor, regions: Regions, clip_s: float = math.inf) -> Tensor:
     """How much each region counts by what sounds in it; the weights of a view sum to one.
 
@@ -107,8 +140,7 @@ def energy_weights(image: Tensor, regions: Regions, clip_s: float = math.inf) ->
     inside = heard[0][..., :, None] & heard[1][..., None, :]
     quietest = power.masked_fill(~inside, math.inf).amin((2, 3), keepdim=True)
     energy = (power - quietest).masked_fill(~inside, 0.0)
-    rows, frames = (_membership(regions.grid, axis, power.device) for axis in (0, 1))
-    cells = (rows @ energy @ frames.T).flatten(2)
+    cells = region_means(energy, regions.grid)
     total = cells.sum(-1, keepdim=True)
     return torch.where(total > 0.0, cells / total.clamp(min=1e-20), 1.0 / cells.shape[-1])
 

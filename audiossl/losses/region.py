@@ -27,30 +27,32 @@ def region_loss(
 
     Args:
         students: embeddings (V, B, P, d) of the student's head, a tensor for each size of view, global views first.
-        matches: for each of them the teacher's region of every region and teacher view, (G, V, B, P).
-        weights: for each of them how much a region counts, (V, B, P), with a sum of one in every view; 1 / P for the
-            paper's plain mean.
+        matches: for each of them the M regions of each teacher's view that a region answers to, (G, V, B, P, M), as
+            numbers b N + n of region n of clip b: its own clip's, and where another was mixed in, that one's.
+        weights: for each of them how much a region counts with each of these, (V, B, P, M), with a sum of one in every
+            view; 1 / P for the paper's plain mean.
         n_teacher_regions: N, regions of a global view.
         prototypes: the head's prototypes, (K, d).
         targets: of the teacher, (G B N, K), the first view's first clip first, in blocks of rows.
         temperature: divides the student's logits.
 
-    >>> student, even = torch.randn(2, 4, 6, 3), torch.full((2, 4, 6), 1 / 6)
-    >>> match, targets = torch.randint(6, (2, 2, 4, 6)), torch.randn(2 * 4 * 6, 7).softmax(-1)
+    >>> student, even = torch.randn(2, 4, 6, 3), torch.full((2, 4, 6, 1), 1 / 6)
+    >>> match = torch.randint(6, (2, 2, 4, 6, 1)) + 6 * torch.arange(4)[:, None, None]
+    >>> targets = torch.randn(2 * 4 * 6, 7).softmax(-1)
     >>> region_loss([student], [match], [even], 6, torch.randn(7, 3), [targets]).shape
     torch.Size([])
     """
     n_teacher_views, n_views, n_clips = len(matches[0]), sum(map(len, students)), students[0].shape[1]
     device = prototypes.device
-    # Where the regions of each teacher view and clip begin among all targets: (G, 1, B, 1).
-    begins = torch.arange(n_teacher_views * n_clips, device=device).view(-1, 1, n_clips, 1) * n_teacher_regions
+    # Where the regions of each teacher's view begin among all targets: (G, 1, 1, 1, 1).
+    begins = torch.arange(n_teacher_views, device=device).view(-1, 1, 1, 1, 1) * (n_clips * n_teacher_regions)
     rows, targets_of_rows, weights_of_rows, first = [], [], [], 0
     for student, match, weight in zip(students, matches, weights, strict=True):
         views = torch.arange(first, first + len(student), device=device)
-        pairs = pair_weights(views, n_teacher_views, n_views)[:, None, None] / n_clips  # (V, 1, 1, G)
+        pairs = pair_weights(views, n_teacher_views, n_views)[:, None, None, None] / n_clips  # (V, 1, 1, 1, G)
         rows.append(student.flatten(0, 2))
-        targets_of_rows.append((match + begins).movedim(0, -1).flatten(0, 2))
-        weights_of_rows.append((weight[..., None] * pairs).flatten(0, 2))
+        targets_of_rows.append((match + begins).movedim(0, -1).flatten(3).flatten(0, 2))  # (V B P, M G)
+        weights_of_rows.append((weight[..., None] * pairs).flatten(3).flatten(0, 2))
         first += len(student)
     return prototype_cross_entropy(
         torch.cat(rows),

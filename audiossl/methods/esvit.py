@@ -20,7 +20,7 @@ from audiossl.errors import UserError
 from audiossl.heads import DinoHead
 from audiossl.losses.dino import Centre, sinkhorn_targets, view_loss
 from audiossl.losses.koleo import koleo_loss
-from audiossl.losses.match import Grid, Regions, energy_weights, match_by_features, match_by_place
+from audiossl.losses.match import Grid, Regions, energy_weights, match_regions, region_means
 from audiossl.losses.region import region_loss
 from audiossl.transforms.views import Views
 
@@ -167,7 +167,8 @@ class EsViT(nn.Module):
         n_globals = len(views.images[0]) // n_clips
         students = self.student(views)
         with torch.no_grad():
-            (teacher,) = self.teacher(Views(views.images[:1], views.boxes[:n_globals]))
+            seen_clean = views.images[0] if views.clean is None else views.clean
+            (teacher,) = self.teacher(Views([seen_clean], views.boxes[:n_globals]))
         entropy: list[Tensor] = []
         targets = self._targets(teacher.embeddings, self.teacher.head, self.centre, teacher_temperature)
         loss_of_views = view_loss(
@@ -176,6 +177,7 @@ class EsViT(nn.Module):
             _noting_entropy(targets, entropy),
             n_globals,
             config.student_temperature,
+            *_shown_of_partners(views),
         )
         logs = {"view_loss": loss_of_views.detach()}
         # The cross-entropy is entropy plus divergence; each view of the teacher has as many pairs, so the means agree.
@@ -197,19 +199,22 @@ class EsViT(nn.Module):
 
     def _region_loss(self, students: list[Seen], teacher: Regions, views: Views, temperature: float) -> Tensor:
         """The region loss with the matches and weights that the settings ask for."""
-        mode = self.config.region_matching
+        config, mixing = self.config, views.mixing
+        by_place = config.region_matching == "overlap"
         embeddings, matches, weights = [], [], []
-        for seen, image in zip(students, views.images, strict=True):
+        for number, (seen, image) in enumerate(zip(students, views.images, strict=True)):
             regions = seen.regions
             assert regions is not None  # a student has regions where its teacher, a copy, has them
-            match = match_by_features(regions.features, teacher.features)
-            if mode == "overlap":
-                at_place, inside = match_by_place(regions, teacher)
-                match = torch.where(inside, at_place, match)
-            if mode == "energy":
-                weight = energy_weights(image, regions, self.clip_s)
+            match = match_regions(regions, teacher, by_place)[..., None]
+            if config.region_matching == "energy":
+                weight = energy_weights(image, regions, self.clip_s)[..., None]
             else:
-                weight = torch.full_like(match[0], 1.0 / match.shape[-1], dtype=torch.float32)
+                weight = torch.full_like(match[0], 1.0 / match.shape[3], dtype=torch.float32)
+            if mixing is not None:  # a region answers to both clips, by what it shows of them
+                of_partner = match_regions(regions, teacher, by_place, mixing.partner)[..., None]
+                share = region_means(mixing.shares[number], regions.grid)[..., None]
+                match = torch.cat([match, of_partner], dim=-1)
+                weight = torch.cat([(1.0 - share) * weight, share * weight], dim=-1)
             embeddings.append(regions.embeddings)
             matches.append(match)
             weights.append(weight)
@@ -222,7 +227,7 @@ class EsViT(nn.Module):
             teacher.features.shape[2],
             self.student.region_head.prototypes,
             self._targets(teacher.embeddings, self.teacher.region_head, self.region_centre, temperature),
-            self.config.student_temperature,
+            config.student_temperature,
         )
 
     def _targets(self, embeddings: Tensor, head: DinoHead, centre: Centre, temperature: float) -> Iterator[Tensor]:
@@ -278,6 +283,13 @@ class EsViT(nn.Module):
     def encoder(self) -> Backbone:
         """The part that is kept: the teacher's backbone."""
         return self.teacher.backbone
+
+
+def _shown_of_partners(views: Views) -> tuple[Tensor | None, Tensor | None]:
+    """The clip mixed into each clip's views, (B,), and the share of it that they show, (V, B); None where none was."""
+    if views.mixing is None:
+        return None, None
+    return views.mixing.partner, torch.cat([share.mean((2, 3)) for share in views.mixing.shares])
 
 
 def _noting_entropy(targets: Iterator[Tensor], notes: list[Tensor]) -> Iterator[Tensor]:

@@ -19,6 +19,7 @@ import torch
 
 from audiossl.config import flatten
 from audiossl.errors import UserError
+from audiossl.run import files
 from audiossl.run.config import MAY_CHANGE
 
 
@@ -136,6 +137,18 @@ def read_state(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path / 'state.pt'} cannot be read ({reason}); remove {path} to resume from an earlier one."
         ) from None
+
+
+def weights_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The method's weights in the last checkpoint of a run, for another run to begin from.
+
+    Raises `UserError` when the folder holds no checkpoint, or a damaged one.
+    """
+    path = Checkpoints(Path(folder) / files.CHECKPOINTS, keep=1, best="").latest()
+    if path is None:
+        raise UserError(f"--run.start_from {folder}: there is no checkpoint in it; name the folder of a run.")
+    (weights,) = read_state(path)["models"]
+    return weights
 
 
 def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: Path) -> list[str]:

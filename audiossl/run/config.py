@@ -22,6 +22,8 @@ class RunConfig:
     """Folder, length, precision, checkpoints and logs of a run."""
 
     out: str = "runs/audiossl"  # folder of the run; one that is in use is resumed or refused
+    # Folder of another run whose last weights this one begins with: a second stage, or more of the same on other audio
+    start_from: str | None = None
     seed: int = 0  # seeds weights, the order of the clips, and views
     epochs: int = 100  # passes over the training clips
     batch_size: int = 64  # clips per process and micro-batch

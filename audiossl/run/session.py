@@ -30,7 +30,14 @@ from torch import Tensor, nn
 from audiossl import config as config_files
 from audiossl.errors import UserError
 from audiossl.run import environment, folder, gradients, seeds
-from audiossl.run.checkpoint import Checkpoints, Position, read_position, read_state, refuse_another
+from audiossl.run.checkpoint import (
+    Checkpoints,
+    Position,
+    read_position,
+    read_state,
+    refuse_another,
+    weights_of_run,
+)
 from audiossl.run.clock import Clock
 from audiossl.run.config import RunConfig
 from audiossl.run.interrupt import StopRequest
@@ -63,6 +70,7 @@ class Session:
     The loop::
 
         session = Session(config.run, config)
+        session.start_from(method)
         method, optimizer, loader = session.prepare(method, optimizer, loader)
         session.resume()
         for epoch in session.epochs():
@@ -140,6 +148,17 @@ class Session:
     def say(self, sentence: str) -> None:
         """A line on the console of rank 0, unless `--run.quiet`."""
         self.recorder.console.say(sentence)
+
+    def start_from(self, method: Any) -> None:
+        """With `--run.start_from`, hand the method the weights of that run, unless this one is resumed.
+
+        Call it before `prepare`: optimiser, schedules and clips begin anew. Raises `UserError` for a folder without a
+        checkpoint, and what the method's own `start_from` raises for weights that do not fit.
+        """
+        if self.run.start_from is not None and self._checkpoint is None:
+            with self.ranks.one_voice():
+                method.start_from(weights_of_run(self.run.start_from))
+            self.say(f"weights from the last checkpoint of {self.run.start_from}")
 
     def prepare(self, *objects: Any) -> Any:
         """Hand models, optimisers and loaders to Accelerate: device, wrapper, precision, share of the data.

@@ -40,8 +40,10 @@ def test_region_loss_and_gradients_equal_the_plain_formula(groups, weighted):
     weights = [torch.rand(v, B, p).softmax(-1) if weighted else torch.full((v, B, p), 1 / p) for v, p in groups]
     w = torch.randn(K, D, requires_grad=True)
     teacher, targets = torch.randn(2, B, N, 5), torch.randn(2, B, N, K).mul(3).softmax(-1)
-    matches = [match_by_features(x, teacher) for x in features]
-    ours = region_loss(students, matches, weights, N, w, targets.flatten(0, 2).split(7), 0.1)
+    begins = N * torch.arange(B)[:, None]
+    matches = [(match_by_features(x, teacher) + begins)[..., None] for x in features]
+    each = [weight[..., None] for weight in weights]
+    ours = region_loss(students, matches, each, N, w, targets.flatten(0, 2).split(7), 0.1)
     views = [one for group in zip(features, students, weights, strict=True) for one in zip(*group, strict=True)]
     plain = plain_region_loss(views, teacher, targets, w, 0.1)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
@@ -53,8 +55,8 @@ def test_region_loss_and_gradients_equal_the_plain_formula(groups, weighted):
 def test_a_region_of_weight_zero_teaches_nothing():
     torch.manual_seed(1)
     z, w = torch.randn(2, B, N, D, requires_grad=True), torch.randn(K, D)
-    match = torch.randint(N, (2, 2, B, N))
-    weight = torch.full((2, B, N), 1 / (N - 1))
+    match = torch.randint(N, (2, 2, B, N, 1))
+    weight = torch.full((2, B, N, 1), 1 / (N - 1))
     weight[:, :, 2] = 0.0
     region_loss([z], [match], [weight], N, w, torch.rand(2 * B * N, K).softmax(-1).split(4)).backward()
     assert z.grad[:, :, 2].abs().max() == 0

@@ -35,7 +35,7 @@ def main(out: str, centring: str) -> None:
     method = EsViT(backbone, config).train()
     wrapped = DistributedDataParallel(method) if processes > 1 else method
     optimizer = torch.optim.SGD(method.student.parameters(), lr=0.5)
-    crop = MultiCrop(MultiCropConfig(n_locals=1, local_s=0.5), (32, 32), 1.0)
+    crop = MultiCrop(MultiCropConfig(n_locals=1, local_s=[0.5]), (32, 32), 1.0)
     losses = []
     for step in range(3):
         generator = torch.Generator().manual_seed(step)

@@ -43,6 +43,7 @@ SETTINGS = {
     "probe.quick": True,
     "probe.random_seeds": 0,
 }
+STILL = ("--optim.lr", "0", "--optim.lr_end", "0")
 SMALL = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
 
 
@@ -208,10 +209,33 @@ def test_each_preset_makes_views_that_its_backbone_takes(preset):
     shape = EncoderConfig(config.frontend, config.backbone, config.data.clip_s)
     encoder = AudioEncoder.build(shape).eval()
     views = MultiCrop(config.views, encoder.image_size, encoder.clip_s)(torch.zeros(1, 1, *encoder.image_size))
-    assert len(views.boxes) == 2 + config.views.n_locals
+    assert len(views.boxes) == 2 + config.views.n_locals * len(config.views.local_s)
     with torch.no_grad():
         for group in views.images:
             assert encoder.backbone(group[:1]).features.shape == (1, encoder.dim)
+
+
+def test_a_second_stage_begins_with_the_weights_of_a_first(tones, finished, tmp_path, monkeypatch, capsys):
+    # The published way to windows of 14: views alone, then regions as well, with a fresh optimiser.
+    call(monkeypatch, *command(tones, tmp_path / "views", "--method.region_weight", "0", "--run.epochs", "1"))
+    stage = ("--run.start_from", str(tmp_path / "views"))
+    call(monkeypatch, *command(tones, tmp_path / "both", "--method.region_weight", "0.5", *stage, *STILL))
+    first, second = (load_weights(tmp_path / name) for name in ("views", "both"))
+    assert any(".region_head." in name for name in second)
+    moved = [name for name in first if first[name].dtype.is_floating_point and "num_batches" not in name]
+    student = [name for name in moved if name.startswith("student.") and "running_" not in name]
+    assert len(student) > 20
+    for name in student:  # at a rate of nothing the student stays where the first stage left it
+        assert second[name].equal(first[name]), name
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *command(tones, tmp_path / "none", "--run.start_from", str(tones)))
+    assert f"--run.start_from {tones}: there is no checkpoint in it" in capsys.readouterr().err
+
+
+def load_weights(folder):
+    last = max((folder / "checkpoints").glob("epoch-*"))
+    (weights,) = torch.load(last / "state.pt", weights_only=True)["models"]
+    return weights
 
 
 def test_help_shows_every_section_without_training(monkeypatch, capsys):

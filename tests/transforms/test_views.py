@@ -42,7 +42,7 @@ def test_boxes_say_where_a_local_view_was_cut():
     n_frames, clip_s = 192, 2.0
     seconds = (torch.arange(n_frames) + 0.5) / n_frames * clip_s
     image = seconds.expand(5, 1, 64, n_frames).contiguous()
-    config = MultiCropConfig(n_locals=3, global_s=1.0, local_s=0.5, **PLAIN)
+    config = MultiCropConfig(n_locals=3, global_s=1.0, local_s=[0.5], **PLAIN)
     out = MultiCrop(config, (64, n_frames), clip_s)(image, generator(3))
     locals_ = out.images[1].view(3, 5, 64, 48)
     for v in range(3):
@@ -72,7 +72,7 @@ def test_a_crop_shifts_as_asked():
 
 
 def test_long_clips_give_two_different_segments():
-    config = MultiCropConfig(n_locals=2, global_s=1.0, local_s=0.5)
+    config = MultiCropConfig(n_locals=2, global_s=1.0, local_s=[0.5])
     out = MultiCrop(config, (64, 384), 4.0)(torch.randn(16, 1, 64, 384), generator())
     assert out.images[0].shape == (32, 1, 64, 96)
     assert not out.boxes[0].allclose(out.boxes[1])
@@ -93,7 +93,7 @@ def test_a_view_longer_than_the_clip_is_refused_with_the_flag():
 def test_parameters_are_printed():
     text = repr(MultiCrop(MultiCropConfig(n_locals=3), (64, 96), 1.0))
     assert "n_locals=3" in text
-    assert "local_size=(64, 48)" in text
+    assert "local_sizes=[(64, 48)]" in text
 
 
 def test_silence_stays_finite_under_every_augmentation():
