@@ -8,6 +8,8 @@ from pathlib import Path
 
 from audiossl.errors import UserError
 
+# Of Speech Commands, and of any folder that has them: paths relative to the root.
+LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 NAMES = ("auto", "spoken_words", "speech_commands", "folder", "manifest", "hub")
 
 
@@ -29,6 +31,8 @@ class DataConfig:
     name: str = "auto"
     # Folder, CSV file, or for `hub` a name on the Hugging Face hub or a local folder.
     root: str | None = None
+    # Folder of the validation_list.txt and testing_list.txt that split a folder of audio, if not the root.
+    lists: str | None = None
     # Speech Commands: v0.01 or v0.02; 35 words, 12 (10 words + silence + unknown) or 10 words.
     version: str = "v0.02"
     task: int = 35
@@ -69,6 +73,15 @@ class DataConfig:
             raise UserError(f"--data.clip_s is {self.clip_s}; give a length in seconds above 0.")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--data.limit is {self.limit}; give a number of clips above 0, or leave it out.")
+
+    def lists_folder(self, root: Path) -> Path:
+        """Folder of the lists that split the clips of `root`; raises UserError when `lists` holds none."""
+        if self.lists is None:
+            return root
+        folder = Path(self.lists).expanduser()
+        if not any((folder / name).is_file() for name in LISTS.values()):
+            raise UserError(f"--data.lists {folder} holds no {' and no '.join(LISTS.values())}: name their folder.")
+        return folder
 
     @property
     def n_samples(self) -> int:

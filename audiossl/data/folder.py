@@ -15,10 +15,9 @@ from pathlib import Path
 
 from audiossl import audio
 from audiossl.data.clips import Clip, ClipSet, hash_split
-from audiossl.data.config import DataConfig
+from audiossl.data.config import LISTS, DataConfig
 from audiossl.errors import UserError
 
-LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 _HEADER_THREADS = 8
 
 
@@ -32,24 +31,27 @@ def open_folder(config: DataConfig) -> ClipSet:
     files = audio.find_audio(root)
     if not files:
         raise UserError(_nothing_found(root))
-    listed = read_lists(root)
+    lists = config.lists_folder(root)
+    listed = read_lists(lists)
     recordings = [_recording(root, path) for path in files]
     if listed:
         rule = "validation_list.txt and testing_list.txt in the folder decide, the rest is for training"
         recordings = [replace(clip, split=listed.get(clip.id, "training")) for clip in recordings]
         if not any(clip.id in listed for clip in recordings):
-            raise UserError(f"the lists in {root} name none of its {len(files)} audio files; mend or remove them.")
+            raise UserError(
+                f"the lists in {lists} name none of the {len(files)} audio files in {root}; mend or remove them."
+            )
     else:
         rule, recordings = split_by_file(recordings)
     return ClipSet.of(root.resolve().name, cut_recordings(recordings, config.clip_s), rule)
 
 
-def read_lists(root: Path) -> dict[str, str]:
-    """What the two lists in `root` say: path relative to it -> split; empty when there is no list."""
+def read_lists(folder: Path) -> dict[str, str]:
+    """What the two lists in a folder say: path relative to it -> split; empty when there is no list."""
     listed: dict[str, str] = {}
     for split, name in LISTS.items():
-        if (root / name).is_file():
-            lines = (root / name).read_text(encoding="utf-8-sig").splitlines()
+        if (folder / name).is_file():
+            lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
             listed.update((line.strip(), split) for line in lines if line.strip())
     return listed
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from audiossl import audio
 from audiossl.data.clips import SPLITS, Clip, ClipSet
-from audiossl.data.config import DataConfig, cache_root
+from audiossl.data.config import LISTS, DataConfig, cache_root
 from audiossl.errors import UserError
 
 # Sec. 5 of the paper, and its reference code (input_data.py of TensorFlow's speech_commands example).
@@ -36,8 +36,8 @@ BACKGROUND = "_background_noise_"
 NOISE_SHARES = {"training": (0.0, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 
 LONGEST_S = 2.0  # of a recording that is taken for one of Speech Commands: they have one second, some a little more
-LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 BY_LISTS = "the folder's validation_list.txt and testing_list.txt, training the rest"
+BY_OTHER_LISTS = "validation_list.txt and testing_list.txt of {}, training the rest"
 BY_HASH = "SHA-1 of the speaker's name modulo 2**27: 10 % validation, 10 % testing, training the rest"
 
 
@@ -48,7 +48,8 @@ def open_speech_commands(config: DataConfig) -> ClipSet:
     background noise that the task needs.
     """
     root = _root(config)
-    splits = _listed(root)
+    lists = config.lists_folder(root)
+    splits = _listed(lists)
     clips = _scan(root, splits)
     if not clips:
         raise UserError(
@@ -57,10 +58,11 @@ def open_speech_commands(config: DataConfig) -> ClipSet:
         )
     if splits and not any(clip.split != "training" for clip in clips):
         raise UserError(
-            f"none of the files that {root / LISTS['validation']} and {LISTS['testing']} name is in {root}: "
+            f"none of the files that {lists / LISTS['validation']} and {LISTS['testing']} name is in {root}: "
             "remove the two lists to split by the hash rule, or put their files there."
         )
-    rule = BY_HASH if splits is None else BY_LISTS
+    by_lists = BY_LISTS if lists == root else BY_OTHER_LISTS.format(lists.name)
+    rule = BY_HASH if splits is None else by_lists
     if config.task == 35:
         return ClipSet.of("speech_commands", clips, rule)
     commands = [clip for clip in clips if clip.label in COMMANDS]

@@ -35,8 +35,8 @@ from audiossl import audio
 from audiossl.data import espeak
 from audiossl.data.acoustics import N_SAMPLES, SAMPLE_RATE, Place
 from audiossl.data.clips import SPLITS, ClipSet
-from audiossl.data.config import DataConfig, cache_root
-from audiossl.data.speech_commands import LISTS, open_speech_commands
+from audiossl.data.config import LISTS, DataConfig, cache_root
+from audiossl.data.speech_commands import open_speech_commands
 from audiossl.errors import UserError, errors_for_people
 
 # The words of Speech Commands v0.02 (table 1 of arXiv:1804.03209).

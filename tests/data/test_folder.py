@@ -37,6 +37,15 @@ def test_labels_are_the_first_folder_below_the_root(tmp_path):
     assert clips.speakers == ()
 
 
+def test_lists_of_another_folder_split_the_recordings(tmp_path):
+    for name in ("a", "b", "c"):
+        sound(tmp_path / "sounds" / f"{name}.wav", 1)
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "testing_list.txt").write_text("b.wav\n")
+    clips = open_clips(DataConfig(root=str(tmp_path / "sounds"), lists=str(tmp_path / "lists")))
+    assert {clip.id: clip.split for clip in clips} == {"a.wav": "training", "b.wav": "testing", "c.wav": "training"}
+
+
 def test_auto_takes_a_folder_for_a_folder(tmp_path):
     sound(tmp_path / "a.wav", 1)
     assert len(open_clips(DataConfig(root=str(tmp_path)))) == 1
@@ -110,7 +119,7 @@ def test_lists_in_the_folder_decide(tmp_path):
     assert "validation_list.txt" in clips.split_rule
     (tmp_path / "validation_list.txt").write_text("other/a.wav\n")
     (tmp_path / "testing_list.txt").unlink()
-    with pytest.raises(UserError, match="name none of its 4 audio files"):
+    with pytest.raises(UserError, match="name none of the 4 audio files"):
         opened(tmp_path)
 
 

@@ -125,6 +125,18 @@ def test_lists_that_name_wav_also_match_flac(layout: Path) -> None:
     assert "list" in clips.split_rule
 
 
+def test_lists_of_another_folder_split_the_clips(layout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    lists = tmp_path_factory.mktemp("by_speaker")
+    for split, speaker in (("validation", 3), ("testing", 7)):
+        (lists / f"{split}_list.txt").write_text(f"yes/{speaker:08x}_nohash_0.wav\n")
+    clips = open_speech_commands(DataConfig(root=str(layout), lists=str(lists)))
+    assert [clip.id for clip in clips if clip.split == "testing"] == ["yes/00000007_nohash_0"]
+    assert Counter(clip.split for clip in clips) == {"training": 12 * 40 - 2, "validation": 1, "testing": 1}
+    assert lists.name in clips.split_rule
+    with pytest.raises(UserError, match=r"--data\.lists .* holds no validation_list\.txt and no testing_list\.txt"):
+        open_speech_commands(DataConfig(root=str(layout), lists=str(layout)))
+
+
 def test_ten_words_leave_the_others_out(layout: Path) -> None:
     clips = open_speech_commands(DataConfig(root=str(layout), task=10))
     assert clips.labels == tuple(sorted(COMMANDS))
