@@ -92,3 +92,11 @@ def test_each_block_of_targets_is_asked_for_once_and_all_must_come():
     for n in (1, 3):
         with pytest.raises(ValueError, match=f"{2 * n} rows of targets, where 4 are matched"):
             prototype_cross_entropy(z, own, quarter, w, blocks(n), 4, 0.5)
+
+
+def test_a_second_derivative_is_refused_rather_than_wrong():
+    z, w = torch.randn(4, 3, requires_grad=True), torch.randn(5, 3)
+    own, quarter = torch.arange(4)[:, None], torch.full((4, 1), 0.25)
+    loss = prototype_cross_entropy(z, own, quarter, w, [torch.full((4, 5), 0.2)], 4, 0.5)
+    with pytest.raises(RuntimeError, match="differentiated once only"):
+        torch.autograd.grad(loss, z, create_graph=True)
