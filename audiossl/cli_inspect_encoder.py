@@ -17,17 +17,38 @@ from audiossl.cli_inspect import check_page
 from audiossl.config import parse
 from audiossl.embeddings import refuse_existing, written
 from audiossl.errors import UserError
+from audiossl.explain.attention_config import AttentionConfig
 from audiossl.explain.correspondence_config import CorrespondenceConfig, KnownChange
 
 if TYPE_CHECKING:
+    from audiossl.data import CachedClips
     from audiossl.encoder import AudioEncoder
+    from audiossl.explain.attention_entropy import Entropies
     from audiossl.explain.measured_correspondence import Measured
     from audiossl.explain.sound import Sound
 
+MEASURED = ("--data.", "--json", "--csv", "--pickle", "--config")  # flags that ask for a data set, not for a page
+ATTENTION_USAGE = """\
+usage: audiossl inspect attention CLIP --encoder FOLDER [-o FILE.html]
+       audiossl inspect attention --encoder FOLDER --data.root DIR [--json FILE] [--section.name VALUE ...]
+
+With a CLIP: a page of where each block and head of a Swin or ViT looks: maps over the spectrogram, with its sound.
+
+  -o, --output FILE.html            where to write the page [attention.html]
+  --start_s S                       begin here in the recording [0]
+  --duration_s S                    show so much [as long as the clips that the encoder was trained on]
+  --second S, --hz HZ               of the first query, in the recording [of its loudest place]
+  --pictures DIR                    PNGs of all heads of every block from that query, as well
+  --encoder FOLDER                  as below
+
+Without: measure over a data set how wide every block and head looks, as the mean entropy of its attention in bits,
+beside random weights; a table is printed. Defaults stand in brackets.
+"""
 ATTENTION_EXAMPLE = """\
 examples:
   audiossl inspect attention rooster.wav --encoder runs/first/encoder -o rooster.html
   audiossl inspect attention field.flac --encoder runs/first/encoder --start_s 3605 --hz 2500 --pictures heads/
+  audiossl inspect attention --data.root my_sounds/ --encoder runs/first/encoder --json entropy.json
 
 In the page are sliders for block and head, and a click on the spectrogram sets the query. A second of sound makes
 0.2 MB with swin_micro and 0.4 MB with swin_tiny. Where the weights come to more than 3 MB, only every second, third
@@ -43,10 +64,11 @@ changed as --change.* says, where it is known which region is which.
   -o, --output FILE.html            where to write the page [correspondence.html]
   --start_s S                       begin here in each recording [0]
   --duration_s S                    show so much [as long as the clips that the encoder was trained on]
-  --encoder, --change.*             as below
+  --encoder, --stage, --change.*    as below
 
-Without: measure over a data set how many regions are found again in such a second view, beside random weights and
-chance; a change is drawn for each clip, up to what --change.* says, and a table is printed. Defaults stand in brackets.
+Without: measure over a data set how many regions are found again in such a second view, beside random weights, the
+picture's own points and chance; a change is drawn for each clip, up to what --change.* says, and a table is printed.
+Defaults stand in brackets.
 """
 CORRESPONDENCE_EXAMPLE = """\
 examples:
@@ -83,16 +105,17 @@ def _open(given: argparse.Namespace, clips: list[str]) -> tuple[AudioEncoder, li
 
 
 def attention(arguments: list[str]) -> int:
-    """Write the page of what every block and head looks at in one clip."""
+    """Write the page of what every block and head looks at in one clip, or measure over a data set."""
+    if "--help" in arguments or "-h" in arguments or not arguments:
+        print(_help(AttentionConfig, "inspect_attention", ATTENTION_USAGE, ATTENTION_EXAMPLE))
+        return 0
+    if any(argument.startswith(MEASURED) for argument in arguments):
+        return _measure_attention(parse(AttentionConfig, "inspect_attention", arguments))
     parser = _page_parser("attention", "attention.html")
-    parser.description = "Where each block and head of a Swin or ViT looks: maps over the spectrogram, with its sound."
-    parser.epilog = ATTENTION_EXAMPLE
-    parser.add_argument("clip", metavar="CLIP", help="a recording of any rate, format and length")
-    parser.add_argument("--second", type=float, metavar="S", help="of the first query, in the recording")
-    parser.add_argument(
-        "--hz", type=float, metavar="HZ", help="of the first query; default: of the loudest place, both"
-    )
-    parser.add_argument("--pictures", metavar="DIR", help="PNGs of all heads of every block from that query, as well")
+    parser.add_argument("clip", metavar="CLIP")
+    parser.add_argument("--second", type=float)
+    parser.add_argument("--hz", type=float)
+    parser.add_argument("--pictures")
     given = parser.parse_args(arguments)
     path = check_page(given.output)
     from audiossl.explain.attention_page import examine_attention, write_attention_page
@@ -112,13 +135,13 @@ def attention(arguments: list[str]) -> int:
 def correspondence(arguments: list[str]) -> int:
     """Write the page of two clips or views, or measure over a data set."""
     if "--help" in arguments or "-h" in arguments or not arguments:
-        print(_correspondence_help())
+        print(_help(CorrespondenceConfig, "inspect_correspondence", CORRESPONDENCE_USAGE, CORRESPONDENCE_EXAMPLE))
         return 0
-    measured = ("--data.", "--json", "--csv", "--pickle", "--config")
-    if any(argument.startswith(measured) for argument in arguments):
-        return _measure(parse(CorrespondenceConfig, "inspect_correspondence", arguments))
+    if any(argument.startswith(MEASURED) for argument in arguments):
+        return _measure_correspondence(parse(CorrespondenceConfig, "inspect_correspondence", arguments))
     parser = _page_parser("correspondence", "correspondence.html")
     parser.add_argument("clips", metavar="CLIP", nargs="+")
+    parser.add_argument("--stage", type=int)
     usual = KnownChange()
     for name in vars(usual):
         parser.add_argument(f"--change.{name}", dest=name, type=float, default=getattr(usual, name))
@@ -133,25 +156,47 @@ def correspondence(arguments: list[str]) -> int:
 
     encoder, sounds = _open(given, given.clips)
     if len(sounds) == 2:
-        shown = examine_two_clips(encoder, given.encoder, sounds[0], sounds[1])
+        shown = examine_two_clips(encoder, given.encoder, sounds[0], sounds[1], given.stage)
     else:
-        shown = examine_two_views(encoder, given.encoder, sounds[0], change)
+        shown = examine_two_views(encoder, given.encoder, sounds[0], change, given.stage)
     write_correspondence_page(path, shown)
     print(f"{path}: {len(shown.found.matches)} regions matched; open it in a browser")
     return 0
 
 
-def _measure(config: CorrespondenceConfig) -> int:
+def _measure_attention(config: AttentionConfig) -> int:
+    _refuse_files(config)
+    from audiossl.explain.attention_entropy import measure_entropy
+
+    encoder, clips = _open_data(config)
+    _conclude(measure_entropy(encoder, clips, config, _say), config)
+    return 0
+
+
+def _measure_correspondence(config: CorrespondenceConfig) -> int:
+    _refuse_files(config)
+    from audiossl.explain.measured_correspondence import measure
+
+    encoder, clips = _open_data(config)
+    _conclude(measure(encoder, clips, config, _say), config)
+    return 0
+
+
+def _refuse_files(config: AttentionConfig | CorrespondenceConfig) -> None:
+    """Refuse what cannot be written before anything is measured."""
     for flag, name in (("--json", config.json), ("--csv", config.csv), ("--pickle", config.pickle)):
         if name is not None:
             if not Path(name).parent.is_dir():
                 raise UserError(f"{flag} {name}: there is no folder {Path(name).parent}; make it first.")
             refuse_existing(name, config.overwrite)
+
+
+def _open_data(config: AttentionConfig | CorrespondenceConfig) -> tuple[AudioEncoder, CachedClips]:
+    """The encoder on its device, and the clips that are measured."""
     from audiossl.cli_probe import as_encoder
     from audiossl.data.cache import cache_clips
     from audiossl.data.open import open_clips
     from audiossl.encoder import load_model
-    from audiossl.explain.measured_correspondence import measure
     from audiossl.featurize import check_device, default_device
 
     encoder = load_model(config.encoder)
@@ -159,17 +204,16 @@ def _measure(config: CorrespondenceConfig) -> int:
     data = as_encoder(config.data, encoder)
     clips = cache_clips(open_clips(data), data)
     held_out = clips.split("validation")
-    found = measure(encoder.to(device), held_out if len(held_out) else clips, config, _say)
-    print(found.markdown())
-    _write(found, config)
-    return 0
+    return encoder.to(device), held_out if len(held_out) else clips
 
 
 def _say(text: str) -> None:
     print(f"inspect: {text}", file=sys.stderr, flush=True)
 
 
-def _write(found: Measured, config: CorrespondenceConfig) -> None:
+def _conclude(found: Entropies | Measured, config: AttentionConfig | CorrespondenceConfig) -> None:
+    """Print the table and write the files that were asked for."""
+    print(found.markdown())
     if config.json is not None:
         content = {"audiossl": __version__, **found.to_dict()}
         with written(config.json) as part:
@@ -182,9 +226,9 @@ def _write(found: Measured, config: CorrespondenceConfig) -> None:
             part.write_bytes(found.to_pickle())
 
 
-def _correspondence_help() -> str:
+def _help(config_type: type, name: str, usage: str, example: str) -> str:
     from audiossl.config_help import help_text
 
     # The help of a recipe, without what is said there of presets: this command has none.
-    flags = help_text(CorrespondenceConfig, "inspect_correspondence", []).partition("settings of the recipe\n")[2]
-    return f"{CORRESPONDENCE_USAGE}\n{flags}\n\n{CORRESPONDENCE_EXAMPLE}"
+    flags = help_text(config_type, name, []).partition("settings of the recipe\n")[2]
+    return f"{usage}\n{flags}\n\n{example}"

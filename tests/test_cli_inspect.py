@@ -17,6 +17,7 @@ from audiossl.explain import frontends
 
 RATE = 16000
 QUICK = ["--types", "mel,stft"]
+BASELINES = ["points of the picture", "same place", "chance"]
 
 
 def run(capsys, *arguments):
@@ -226,8 +227,11 @@ def test_the_page_of_views_takes_a_runs_configuration(capsys, tones, tmp_path, m
     ("command", "words"),
     [
         ([], ["frontends", "views", "attention", "correspondence", "example"]),
-        (["attention"], ["--encoder", "--second", "--pictures", "example"]),
-        (["correspondence"], ["CLIP2", "--encoder", "--change.shift_s", "--data.root", "--pickle", "example"]),
+        (["attention"], ["--encoder", "--second", "--pictures", "--data.root", "--pickle", "example"]),
+        (
+            ["correspondence"],
+            ["CLIP2", "--encoder", "--stage", "--change.shift_s", "--data.root", "--pickle", "example"],
+        ),
         (["frontends"], ["--types", "--start_s", *FrontEndConfig.get_known_choices(), "example"]),
         (["views"], ["--views.n_locals", "--data.root", "--frontend.type", "small", "--run.seed", "example"]),
         (["views", "--kind", "patches"], ["--views.n_patches"]),
@@ -294,11 +298,27 @@ def test_correspondence_is_measured_and_written_once(capsys, tones, encoder, tmp
     assert code == 0
     assert all(word in out for word in ("| encoder ", "| random weights, seed 0 ", "| chance ", "clips of"))
     found = json.loads(files["json"].read_text())
-    assert [row["name"] for row in found["rows"]] == ["encoder", "random weights, seed 0", "chance"]
+    assert [row["name"] for row in found["rows"]] == ["encoder", "random weights, seed 0", *BASELINES]
     assert found["about"]["seed"] == 3
     assert sorted(pickle.loads(files["pickle"].read_bytes())) == sorted(found["rows"][0]["four_numbers"])
     assert_one_sentence(run(capsys, "inspect", "correspondence", *flags), files["json"], "--overwrite")
     assert run(capsys, "inspect", "correspondence", *flags, "--overwrite")[1] == out
+
+
+def test_entropy_is_measured_and_written_once(capsys, tones, encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOSSL_CACHE", str(tmp_path / "cache"))
+    files = {kind: tmp_path / f"found.{kind}" for kind in ("json", "csv", "pickle")}
+    flags = ["--encoder", encoder, "--data.root", tones, "--random_seeds", "0"]
+    flags += [part for kind, path in files.items() for part in (f"--{kind}", path)]
+    code, out, err = run(capsys, "inspect", "attention", *flags)
+    assert code == 0
+    assert err.splitlines()[-2:] == ["inspect: encoder", "inspect: random weights, seed 0"]
+    assert all(word in out for word in ("| stage 3, block 2 |", "random weights, seed 0", "clips of"))
+    found = json.loads(files["json"].read_text())
+    assert [len(blocks) for blocks in found["rows"].values()] == [8, 8]
+    assert pickle.loads(files["pickle"].read_bytes()) == [block["heads"] for block in found["rows"]["encoder"]]
+    assert_one_sentence(run(capsys, "inspect", "attention", *flags), files["json"], "--overwrite")
+    assert run(capsys, "inspect", "attention", *flags, "--overwrite")[1] == out
 
 
 @pytest.mark.parametrize(
@@ -309,9 +329,12 @@ def test_correspondence_is_measured_and_written_once(capsys, tones, encoder, tmp
         (["attention", "in.wav", "--encoder", "ENCODER", "--second", "3"], ["second=3", "outside"]),
         (["attention", "in.wav", "--encoder", "ENCODER", "--hz", "9000"], ["hz=9000", "outside"]),
         (["attention", "in.wav", "--encoder", "ENCODER", "-o", "page.txt"], ["-o page.txt"]),
+        (["attention", "--encoder", "ENCODER", "--csv", "no/x.csv"], ["--csv no/x.csv", "no folder"]),
+        (["attention", "--encoder", "ENCODER", "--data.roots", "x"], ["--data.roots"]),
         (["correspondence", "a", "b", "c", "--encoder", "ENCODER"], ["found 3"]),
         (["correspondence", "in.wav", "--encoder", "ENCODER", "--change.shift_s", "2"], ["--change.shift_s 2"]),
         (["correspondence", "in.wav", "--encoder", "ENCODER", "--change.shift", "2"], ["--change.shift"]),
+        (["correspondence", "in.wav", "--encoder", "ENCODER", "--stage", "9"], ["--stage 9", "1 to 3"]),
         (["correspondence", "--encoder", "ENCODER", "--json", "no/x.json"], ["--json no/x.json", "no folder"]),
         (["correspondence", "--encoder", "ENCODER", "--data.roots", "x"], ["--data.roots"]),
     ],

@@ -189,6 +189,16 @@ def entropy_bits(weights: np.ndarray) -> np.ndarray:
     return -(part * np.log2(np.maximum(part, 1e-30))).sum(1)
 
 
+def block_name(name: str) -> str:
+    """A block's place in the network, counted from one.
+
+    >>> block_name("layers.1.blocks.3"), block_name("blocks.11")
+    ('stage 2, block 4', 'block 12')
+    """
+    numbers = [int(part) + 1 for part in name.split(".") if part.isdigit()]
+    return f"stage {numbers[0]}, block {numbers[1]}" if len(numbers) == 2 else f"block {numbers[-1]}"
+
+
 class _Record:
     """What one block shows while it runs: grid, weights after the softmax, and mask."""
 

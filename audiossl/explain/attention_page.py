@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from audiossl.encoder import AudioEncoder
-from audiossl.explain.attention import CLASS_TOKEN, MASS, BlockAttention, attention_of_blocks
+from audiossl.explain.attention import CLASS_TOKEN, MASS, BlockAttention, attention_of_blocks, block_name
 from audiossl.explain.frontends import pictures_of
 from audiossl.explain.sound import WAVE_WIDTH, Sound, player, plot, script, style, waveform
 from audiossl.run.axes import place_of
@@ -186,13 +186,3 @@ def _data(block: BlockAttention, step: int) -> str:
         for name, array in packed(block, step).items()
     )
     return f'<i hidden class="block" data-facts="{escape(json.dumps(facts), quote=True)}"{arrays}></i>'
-
-
-def block_name(name: str) -> str:
-    """A block's place in the network, counted from one.
-
-    >>> block_name("layers.1.blocks.3"), block_name("blocks.11")
-    ('stage 2, block 4', 'block 12')
-    """
-    numbers = [int(part) + 1 for part in name.split(".") if part.isdigit()]
-    return f"stage {numbers[0]}, block {numbers[1]}" if len(numbers) == 2 else f"block {numbers[-1]}"

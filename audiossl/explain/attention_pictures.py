@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiossl.errors import UserError
-from audiossl.explain.attention import AttentionMap, BlockAttention, entropy_bits, mass_mask
+from audiossl.explain.attention import AttentionMap, BlockAttention, block_name, entropy_bits, mass_mask
 from audiossl.run.pictures import Picture
 
 PER_ROW, INCHES = 4, (3.4, 2.0)  # heads in a row, and the size of each
@@ -48,7 +48,7 @@ def _draw_heads(picture: Picture, found: AttentionMap, query: tuple[float, float
     bits, masks = entropy_bits(found.weights), mass_mask(found.weights)
     n_rows = -(-len(bits) // PER_ROW)
     figure = Figure((PER_ROW * INCHES[0], n_rows * INCHES[1] + 0.5), layout="constrained")
-    figure.suptitle(f"{found.block} from {query[0]:.3g} s, {query[1]:,.0f} {found.cells.unit}", fontsize=10)
+    figure.suptitle(f"{block_name(found.block)} from {query[0]:.3g} s, {query[1]:,.0f} {found.cells.unit}", fontsize=10)
     panels = list(figure.subplots(n_rows, PER_ROW, squeeze=False).flat)
     for panel in panels:
         panel.set_axis_off()

@@ -17,6 +17,7 @@ from audiossl.encoder import AudioEncoder
 from audiossl.errors import UserError
 from audiossl.explain.cells import Cells, cells_of
 from audiossl.explain.eval_mode import evaluating
+from audiossl.explain.regions import regions_of
 from audiossl.transforms import as_float
 
 # A cell is silent when its power is so far below the clip's loudest cell, or below the level of 16 bits' noise.
@@ -54,6 +55,7 @@ def correspondence(
     wave_b: Tensor | np.ndarray,
     k: int = 1,
     silence_db: float = SILENCE_DB,
+    stage: int | None = None,
 ) -> Correspondence:
     """Match the regions of two sounds.
 
@@ -63,9 +65,10 @@ def correspondence(
         wave_b: the same, of any length.
         k: matches of each cell, fewer where the second sound has fewer regions.
         silence_db: cells so many dB below the loudest are silent.
+        stage: of a Swin, ResNet or ConvNeXt, from 1, for a finer grid; None is the last.
 
     Raises:
-        UserError: k is less than 1.
+        UserError: k is less than 1, or there is no such stage.
 
     >>> from audiossl.encoder import EncoderConfig
     >>> wave = torch.rand(16000) - 0.5
@@ -75,10 +78,9 @@ def correspondence(
     """
     a, b = (torch.as_tensor(w).reshape(1, -1).to(encoder.normalize.mean.device) for w in (wave_a, wave_b))
     with evaluating(encoder):
-        first, second = encoder.output(a), encoder.output(b)
+        first, second = (regions_of(encoder.backbone, encoder.image(wave), stage) for wave in (a, b))
     cells_a, cells_b = (
-        cells_of(encoder.frontend, wave.shape[1], output.grid, encoder.backbone.stride)
-        for wave, output in ((a, first), (b, second))
+        cells_of(encoder.frontend, wave.shape[1], found.grid, found.stride) for wave, found in ((a, first), (b, second))
     )
     silent = silent_cells(levels_db(as_float(a), cells_a, encoder.sample_rate), silence_db)[0]
     return match_regions(first.patches[0], second.patches[0], silent, cells_a, cells_b, k)

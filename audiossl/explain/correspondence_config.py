@@ -46,6 +46,7 @@ class CorrespondenceConfig:
     csv: str | None = None  # file for all numbers as a table
     pickle: str | None = None  # file for the four numbers of EsViT's measure_correspondence.pickle
     overwrite: bool = False  # replace those files when they exist
+    stage: int | None = None  # of a Swin, ResNet or ConvNeXt, from 1, for a finer grid; by default the last
     top: int = 10  # the most similar matches of each clip, counted apart, as EsViT does
     tolerance_cells: int = 1  # a match is near when it is at most so many cells off, in time and frequency
     tolerance_ms: float = 100.0  # or in time, when it is at most so many milliseconds off, whatever its row

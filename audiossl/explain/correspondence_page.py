@@ -17,7 +17,8 @@ from audiossl.explain.correspondence import SILENCE_DB, Correspondence, correspo
 from audiossl.explain.correspondence_config import KnownChange
 from audiossl.explain.eval_mode import evaluating
 from audiossl.explain.frontends import pictures_of
-from audiossl.explain.known_views import Change, grid_of, known_views, rows_cut
+from audiossl.explain.known_views import Change, known_views, rows_cut
+from audiossl.explain.regions import regions_of
 from audiossl.explain.sound import WAVE_WIDTH, Sound, player, plot, script, style
 from audiossl.run.axes import BOTTOM, LEFT, RIGHT, TOP
 from audiossl.run.page_file import write_page
@@ -44,11 +45,17 @@ class CorrespondenceShown:
     truth: np.ndarray | None = None
 
 
-def examine_two_clips(encoder: AudioEncoder, name: str, first: Sound, second: Sound) -> CorrespondenceShown:
-    """Match the regions of two sounds."""
-    found = correspondence(encoder, first.wave, second.wave, MATCHES)
+def examine_two_clips(
+    encoder: AudioEncoder, name: str, first: Sound, second: Sound, stage: int | None = None
+) -> CorrespondenceShown:
+    """Match the regions of two sounds, of the last or another stage."""
+    found = correspondence(encoder, first.wave, second.wave, MATCHES, stage=stage)
     pictures = clip_picture(encoder, first), clip_picture(encoder, second)
-    return CorrespondenceShown((first, second), pictures, found, _names(first, second), name)
+    return CorrespondenceShown((first, second), pictures, found, _names(first, second), _at_stage(name, stage))
+
+
+def _at_stage(name: str, stage: int | None) -> str:
+    return name if stage is None else f"stage {stage} of {name}"
 
 
 def _names(first: Sound, second: Sound) -> tuple[str, str]:
@@ -56,11 +63,13 @@ def _names(first: Sound, second: Sound) -> tuple[str, str]:
 
 
 @torch.no_grad()
-def examine_two_views(encoder: AudioEncoder, name: str, sound: Sound, config: KnownChange) -> CorrespondenceShown:
+def examine_two_views(
+    encoder: AudioEncoder, name: str, sound: Sound, config: KnownChange, stage: int | None = None
+) -> CorrespondenceShown:
     """Match the regions of two views of one sound, the second changed by just so much as the bounds of `config` allow.
 
     It begins `shift_s` later, lacks rows at both ends, is louder, and has noise in it. Raises UserError for a shift as
-    long as the sound.
+    long as the sound, and a stage that the network lacks.
     """
     device = encoder.normalize.mean.device
     wave = torch.from_numpy(sound.wave)[None].to(device)
@@ -69,13 +78,12 @@ def examine_two_views(encoder: AudioEncoder, name: str, sound: Sound, config: Kn
     first_row = rows_cut(config, encoder) // 2
     change = Change(torch.tensor([0]), torch.tensor([shift]), torch.tensor([first_row]), torch.tensor([config.gain_db]))
     with evaluating(encoder):
-        views = known_views(encoder, wave, change, config, SILENCE_DB, torch.Generator().manual_seed(0))
-        regions = [encoder.backbone(image).patches[0] for image in (views.image_a, views.image_b)]
-        grids = [grid_of(encoder, image) for image in (views.image_a, views.image_b)]
-    whole = [cells_of(encoder.frontend, views.wave_a.shape[1], grid, encoder.backbone.stride) for grid in grids]
+        views = known_views(encoder, wave, change, config, SILENCE_DB, torch.Generator().manual_seed(0), stage)
+        regions = [regions_of(encoder.backbone, image, stage) for image in (views.image_a, views.image_b)]
+    whole = [cells_of(encoder.frontend, views.wave_a.shape[1], part.grid, part.stride) for part in regions]
     rows = slice(first_row, first_row + views.image_b.shape[2])
     cells_b = replace(whole[1], frequencies=whole[1].frequencies[rows])
-    found = match_regions(regions[0], regions[1], views.silent[0], whole[0], cells_b, MATCHES)
+    found = match_regions(regions[0].patches[0], regions[1].patches[0], views.silent[0], whole[0], cells_b, MATCHES)
     truth = np.stack([views.rows[0], views.columns[0]], axis=1)
     truth[~views.inside[0]] = np.nan
     sounds = tuple(replace(sound, wave=view[0].cpu().numpy()) for view in (views.wave_a, views.wave_b))
@@ -85,7 +93,8 @@ def examine_two_views(encoder: AudioEncoder, name: str, sound: Sound, config: Kn
         _cropped(encoder, views.image_b[0], sounds[1], rows),
     )
     second = f"the same {config.shift_s:g} s later, {config.gain_db:+g} dB, with noise at {-config.snr_db:g} dB"
-    return CorrespondenceShown(sounds, pictures, found, (Path(sound.name).name, second), name, truth)
+    names = (Path(sound.name).name, second)
+    return CorrespondenceShown(sounds, pictures, found, names, _at_stage(name, stage), truth)
 
 
 def _cropped(encoder: AudioEncoder, image: torch.Tensor, sound: Sound, rows: slice) -> Picture:

@@ -18,6 +18,7 @@ from audiossl.encoder import AudioEncoder
 from audiossl.explain.cells import Cells, cells_of
 from audiossl.explain.correspondence import levels_db, silent_cells
 from audiossl.explain.correspondence_config import KnownChange
+from audiossl.explain.regions import Size, regions_of
 
 
 class Change(NamedTuple):
@@ -73,6 +74,7 @@ def known_views(
     config: KnownChange,
     silence_db: float,
     generator: torch.Generator,
+    stage: int | None = None,
 ) -> KnownViews:
     """Cut two views out of clips (B, S) of floats on the encoder's device.
 
@@ -83,6 +85,7 @@ def known_views(
         config: the bounds that the changes were drawn in.
         silence_db: cells of the first view so far below its loudest are silent.
         generator: of the noise, on the CPU.
+        stage: of the network, whose cells count; None is the last.
     """
     length = wave.shape[1] - round(config.shift_s * encoder.sample_rate)
     steps = torch.arange(length)
@@ -96,15 +99,16 @@ def known_views(
     image_b = torch.stack(
         [image[:, first : first + kept] for image, first in zip(whole_b, change.first_row.tolist(), strict=True)]
     )
-    cells = cells_of(encoder.frontend, length, grid_of(encoder, image_a), encoder.backbone.stride)
+    cells = cells_of(encoder.frontend, length, *grid_of(encoder, image_a, stage))
     rows, columns, inside = true_places(cells, change, encoder.sample_rate, (kept, image_b.shape[3]))
     silent = silent_cells(levels_db(wave_a, cells, encoder.sample_rate), silence_db)
     return KnownViews(image_a, image_b, rows, columns, inside, silent, wave_a, wave_b)
 
 
-def grid_of(encoder: AudioEncoder, image: Tensor) -> tuple[int, int]:
-    """Cells (F', T') that the encoder makes of a picture (B, C, F, T)."""
-    return encoder.backbone(image[:1]).grid
+def grid_of(encoder: AudioEncoder, image: Tensor, stage: int | None) -> tuple[Size, Size]:
+    """Cells (F', T') that a stage of the encoder makes of a picture (B, C, F, T), and rows and frames to each."""
+    found = regions_of(encoder.backbone, image[:1], stage)
+    return found.grid, found.stride
 
 
 def true_places(

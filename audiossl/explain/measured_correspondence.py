@@ -2,7 +2,8 @@
 
 EsViT measures ten matches of each image against its mirror image; here the truth is a known shift and crop, all cells
 count beside the ten, within a tolerance beside exactly, by band, and without the silent cells, which resemble each
-other everywhere. Random weights and chance stand beside every encoder.
+other everywhere. Beside every encoder stand random weights, the points of the picture themselves, chance, and what
+someone would reach who took every cell for the one at the same place: what is not above these was not learnt.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from audiossl.explain.correspondence import similarity
 from audiossl.explain.correspondence_config import CorrespondenceConfig
 from audiossl.explain.eval_mode import evaluating
 from audiossl.explain.known_views import KnownViews, draw_change, grid_of, known_views
+from audiossl.explain.regions import Regions, check_stage, picture_regions, regions_of
 from audiossl.transforms import as_float
 
-CHANCE = "chance"
+PICTURE, SAME, CHANCE = "points of the picture", "same place", "chance"  # rows that need no network
 HALF = 0.5 + 1e-6  # a cell's reach from its middle, in cells; a place on an edge belongs to both sides
 
 
@@ -69,7 +71,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Measured:
-    """Rows of the encoder, of networks with random weights and of chance, and what they were measured on."""
+    """Rows of the encoder, of networks with random weights and of no network, and what they were measured on."""
 
     rows: tuple[Row, ...]
     about: dict[str, Any]
@@ -119,17 +121,18 @@ def measure(
     config: CorrespondenceConfig,
     say: Callable[[str], None] = lambda _: None,
 ) -> Measured:
-    """Measure an encoder, random weights and chance on the same views of the same clips.
+    """Measure an encoder, random weights and what needs no network on the same views of the same clips.
 
-    Raises UserError when no cell is left that holds sound and lies in both views.
+    Raises UserError when no cell is left that holds sound and lies in both views, and for a stage that there is not.
     """
+    check_stage(encoder.backbone, config.stage)
     networks = [("encoder", encoder)]
     networks += [(f"random weights, seed {seed}", encoder.randomised(seed)) for seed in config.random_seeds]
-    networks.append((CHANCE, encoder))
+    networks += [(name, encoder) for name in (PICTURE, SAME, CHANCE)]
     cells, rows = _cells_of_first(encoder, clips, config), []
     for name, network in networks:
         say(name)
-        found = list(_cells_of_all(network, clips, config, chance=name == CHANCE))
+        found = list(_cells_of_all(name, network, clips, config))
         rows.append(_row(name, found, cells, config.top))
     return Measured(tuple(rows), _about(clips, config, rows[0]))
 
@@ -140,7 +143,10 @@ def _about(clips: CachedClips, config: CorrespondenceConfig, row: Row) -> dict[s
         "encoder": config.encoder,
         "data": clips.describe(),
         "change": asdict(change),
-        **{key: getattr(config, key) for key in ("top", "tolerance_cells", "tolerance_ms", "silence_db", "seed")},
+        **{
+            key: getattr(config, key)
+            for key in ("stage", "top", "tolerance_cells", "tolerance_ms", "silence_db", "seed")
+        },
         "protocol": (
             f"percent of {row.all_cells.n_cells} cells with sound of {len(clips)} clips of {clips.name}, found again "
             f"in a second view: up to {change.shift_s:g} s earlier or later, {100 * change.crop:g} % of the rows cut, "
@@ -167,34 +173,49 @@ class _Clip:
 
 @torch.no_grad()
 def _cells_of_all(
-    encoder: AudioEncoder, clips: CachedClips, config: CorrespondenceConfig, chance: bool = False
+    name: str, encoder: AudioEncoder, clips: CachedClips, config: CorrespondenceConfig
 ) -> Iterator[_Clip]:
-    """Every clip's cells with what this network makes of them; by chance, the mean over all matches."""
+    """Every clip's cells with what this row's network, or what stands for one, makes of them."""
     device = encoder.normalize.mean.device
     generator = torch.Generator().manual_seed(config.seed)
     with evaluating(encoder):
         for batch in clips.batches(config.batch_size):
             wave = as_float(batch.wave.to(device))
             change = draw_change(config.change, encoder, len(wave), wave.shape[1], generator)
-            views = known_views(encoder, wave, change, config.change, config.silence_db, generator)
-            grid = grid_of(encoder, views.image_b)
-            cells = cells_of(encoder.frontend, views.wave_a.shape[1], grid, encoder.backbone.stride)
-            if chance:
-                every = np.arange(grid[0] * grid[1])
-                for clip in range(len(wave)):
-                    yield _errors(views, clip, every, np.zeros(views.rows.shape[1]), cells, config)
-                continue
-            regions = encoder.backbone(views.image_a).patches, encoder.backbone(views.image_b).patches
-            best = similarity(regions[0].float(), regions[1].float()).max(-1)
-            matches, values = best.indices.cpu().numpy(), best.values.cpu().numpy()
+            views = known_views(encoder, wave, change, config.change, config.silence_db, generator, config.stage)
+            grid, stride = grid_of(encoder, views.image_b, config.stage)
+            cells = cells_of(encoder.frontend, views.wave_a.shape[1], grid, stride)
+            matches, values = _matches(name, encoder, views, cells, config.stage)
             for clip in range(len(wave)):
-                yield _errors(views, clip, matches[clip, :, None], values[clip], cells, config)
+                yield _errors(views, clip, matches[clip], values[clip], cells, config)
+
+
+def _matches(
+    name: str, encoder: AudioEncoder, views: KnownViews, cells: Cells, stage: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cells of the second view (B, P, M) that each of the first is matched to, one or by chance all, and cosines."""
+    shape, n_columns = views.rows.shape, cells.grid[1]
+    if name == CHANCE:
+        every = np.arange(cells.grid[0] * n_columns)
+        return np.broadcast_to(every, (*shape, len(every))), np.zeros(shape)
+    if name == SAME:
+        row, column = np.divmod(np.arange(shape[1]), grid_of(encoder, views.image_a, stage)[0][1])
+        same = np.minimum(row, cells.grid[0] - 1) * n_columns + np.minimum(column, n_columns - 1)
+        return np.broadcast_to(same[:, None], (*shape, 1)), np.zeros(shape)
+
+    def look(image: torch.Tensor) -> Regions:
+        if name == PICTURE:
+            return picture_regions(image, cells.stride)
+        return regions_of(encoder.backbone, image, stage)
+
+    best = similarity(look(views.image_a).patches, look(views.image_b).patches).max(-1)
+    return best.indices.cpu().numpy()[:, :, None], best.values.cpu().numpy()
 
 
 def _errors(
     views: KnownViews, clip: int, match: np.ndarray, value: np.ndarray, cells: Cells, config: CorrespondenceConfig
 ) -> _Clip:
-    """Errors of the cells that count, each a mean over its matches (P, M), or (M,) for all cells alike."""
+    """Errors of the cells that count, each a mean over its matches (P, M)."""
     row, column = np.divmod(match, cells.grid[1])
     off_row, off_column = abs(row - views.rows[clip][:, None]), abs(column - views.columns[clip][:, None])
     off_ms = 1000 * off_column * cells.stride[1] * cells.frame_s
@@ -218,8 +239,8 @@ def _cells_of_first(encoder: AudioEncoder, clips: CachedClips, config: Correspon
     n_samples = clips.waves.shape[1] - round(config.change.shift_s * encoder.sample_rate)
     silence = torch.zeros(1, n_samples, device=encoder.normalize.mean.device)
     with evaluating(encoder):
-        grid = grid_of(encoder, encoder.image(silence))
-    return cells_of(encoder.frontend, n_samples, grid, encoder.backbone.stride)
+        grid = grid_of(encoder, encoder.image(silence), config.stage)
+    return cells_of(encoder.frontend, n_samples, *grid)
 
 
 def _row(name: str, found: list[_Clip], cells: Cells, top: int) -> Row:
@@ -229,7 +250,8 @@ def _row(name: str, found: list[_Clip], cells: Cells, top: int) -> Row:
             "no cell holds sound in both views: give clips with sound, a shorter shift or more --silence_db."
         )
     ordered = [clip.of(np.argsort(-clip.similarity, kind="stable")) for clip in counted]
-    best = ordered if name == CHANCE else [clip.of(np.arange(min(top, len(clip.cell)))) for clip in ordered]
+    unranked = name in (SAME, CHANCE)
+    best = ordered if unranked else [clip.of(np.arange(min(top, len(clip.cell)))) for clip in ordered]
     bands = []
     for number, (low, high) in enumerate(cells.bands):
         in_band = [clip.of(clip.cell // cells.grid[1] == number) for clip in counted]
@@ -240,7 +262,7 @@ def _row(name: str, found: list[_Clip], cells: Cells, top: int) -> Row:
     next_best = [clip.similarity[min(top, len(clip.cell) - 1)] for clip in ordered]
     four = {
         "count": len(counted),
-        "sim_value_avg": None if name == CHANCE else float(np.mean(next_best)),
+        "sim_value_avg": None if unranked else float(np.mean(next_best)),
         "accuracy_avg": float(np.mean([clip.exact.mean() for clip in best])),
         "distance_error_avg": float(np.mean([clip.distance_points.mean() for clip in best])),
     }

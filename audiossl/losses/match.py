@@ -158,7 +158,7 @@ def _middles(n: int, device: torch.device) -> Tensor:
 def _membership(grid: Grid, axis: int, device: torch.device) -> Tensor:
     """Means over the cells of an axis as a matrix (cells, pixels) whose rows sum to one."""
     cell = (torch.arange(grid.size[axis], device=device) // grid.stride[axis]).clamp(max=grid.cells[axis] - 1)
-    member = functional.one_hot(cell, grid.cells[axis]).T.float()
+    member = (torch.arange(grid.cells[axis], device=device)[:, None] == cell).float()
     return member / member.sum(1, keepdim=True)
 
 

@@ -14,7 +14,7 @@ from audiossl.transforms import MelConfig, as_float
 from torch import nn
 from torch.nn import functional
 
-from audiossl.backbones import BackboneConfig, BackboneOutput
+from audiossl.backbones import BackboneConfig, BackboneOutput, build_backbone
 from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError
@@ -24,9 +24,11 @@ from audiossl.explain.correspondence_config import CorrespondenceConfig, KnownCh
 from audiossl.explain.correspondence_page import examine_two_clips, examine_two_views, write_correspondence_page
 from audiossl.explain.known_views import Change, draw_change, known_views
 from audiossl.explain.measured_correspondence import measure
+from audiossl.explain.regions import picture_regions, regions_of
 from audiossl.explain.sound import Sound
 
 RATE = 16000
+BASELINES = ["points of the picture", "same place", "chance"]
 UNCHANGED = KnownChange(shift_s=0.0, crop=0.0, gain_db=0.0, snr_db=np.inf)
 # As much noise as sound: at 20 dB a Swin with random weights finds 7 of 10 tones again, since it sees spectra, too.
 SHIFTED = KnownChange(shift_s=0.3, crop=0.0, snr_db=0.0)
@@ -81,6 +83,65 @@ def melodies(tmp_path_factory):
 
 def sound(wave, name="a.wav"):
     return Sound(name, np.asarray(wave, np.float32), RATE, 0.0, len(wave) / RATE, RATE, 1)
+
+
+def stage_of(name, image, backbone, stage):
+    """Regions (P, D) of a stage, by timm's own way to them."""
+    maps = backbone.net.forward_intermediates(image, intermediates_only=True, norm=False)
+    return maps[stage - 1 + (name == "resnet10")][0].flatten(1).T  # a ResNet's stem comes first
+
+
+@pytest.mark.parametrize(("name", "n_stages"), [("swin_micro", 3), ("resnet10", 4), ("timm/convnext_atto", 4)])
+def test_stages_are_those_of_the_network(name, n_stages):
+    backbone = build(name).backbone
+    image = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        for stage in range(1, n_stages + 1):
+            found = regions_of(backbone, image, stage)
+            side = 4 * 2 ** (stage - 1)
+            assert (found.stride, found.grid) == ((side, side), (64 // side, 96 // side))
+            if stage < n_stages:
+                torch.testing.assert_close(found.patches[0], stage_of(name, image[:1], backbone, stage))
+        assert torch.equal(found.patches, backbone(image).patches)
+        assert torch.equal(found.patches, regions_of(backbone, image).patches)
+    assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_stages_of_a_shortened_resnet_are_those_that_are_left():
+    backbone = build_backbone(BackboneConfig("resnet10", stages=2), (64, 96)).eval()
+    image = torch.randn(1, 1, 64, 96)
+    with torch.no_grad():
+        assert [regions_of(backbone, image, n).stride for n in (1, 2)] == [(4, 4), (8, 8)]
+        assert torch.equal(regions_of(backbone, image, 2).patches, backbone(image).patches)
+        with pytest.raises(UserError, match="the stages 1 to 2"):
+            regions_of(backbone, image, 3)
+
+
+def test_points_of_the_picture_are_those_of_each_cell():
+    image = torch.arange(2 * 5 * 6.0).reshape(1, 2, 5, 6)
+    found = picture_regions(image, (2, 3))
+    assert (found.grid, found.stride) == ((3, 2), (2, 3))
+    for row in range(3):
+        for column in range(2):
+            cell = image[0, :, 2 * row : 2 * row + 2, 3 * column : 3 * column + 3]
+            inside = found.patches[0, 2 * row + column].reshape(2, 2, 3)[:, : cell.shape[1]]
+            assert torch.equal(inside, cell)
+    assert (found.patches[0, 4:].reshape(2, 2, 2, 3)[:, :, 1] == 0).all()  # the sixth row lies beyond the picture
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "words"),
+    [
+        ("swin_micro", 4, "--stage 4 does not exist: the network has the stages 1 to 3"),
+        ("resnet10", 0, "--stage 0 does not exist: the network has the stages 1 to 4"),
+        ("vit_tiny", 1, "--stage 1 is for a Swin, a ResNet or a ConvNeXt"),
+    ],
+)
+def test_a_stage_that_there_is_not_is_named(name, stage, words, melodies):
+    with pytest.raises(UserError, match=words):
+        correspondence(build(name), torch.zeros(RATE), torch.zeros(RATE), stage=stage)
+    with pytest.raises(UserError, match=words):
+        measure(build(name), melodies, CorrespondenceConfig("x", stage=stage, random_seeds=[]))
 
 
 @pytest.mark.parametrize("name", ["swin_micro", "resnet10", "vit_tiny"])
@@ -164,7 +225,8 @@ def test_draws_are_repeatable_and_stay_in_their_bounds():
 
 def test_the_same_view_twice_is_found_exactly(melodies):
     found = measure(build(), melodies, CorrespondenceConfig("x", change=UNCHANGED, random_seeds=[]))
-    encoder, chance = found.rows
+    encoder, picture, same, chance = found.rows
+    assert picture.all_cells.exact == same.all_cells.exact == 1.0
     assert (encoder.all_cells.exact, encoder.all_cells.time_error_ms) == (1.0, 0.0)
     assert encoder.four_numbers["distance_error_avg"] == 0.0
     assert chance.all_cells.exact == pytest.approx(1 / 24)
@@ -234,10 +296,41 @@ def test_the_numbers_are_those_of_plain_loops(melodies):
     assert row.four_numbers == pytest.approx({"count": 6, **four}, abs=1e-5)
 
 
+def test_a_finer_stage_is_measured_on_its_own_cells(melodies):
+    config = CorrespondenceConfig("x", stage=1, random_seeds=[0], change=SHIFTED)
+    found = measure(build(seed=1), melodies, config)
+    assert [row.name for row in found.rows] == ["encoder", "random weights, seed 0", *BASELINES]
+    assert [len(row.bands) for row in found.rows] == [16] * 5
+    assert found.about["stage"] == 1
+    coarse = measure(build(seed=1), melodies, CorrespondenceConfig("x", random_seeds=[], change=SHIFTED))
+    assert found.rows[0].all_cells.n_cells > 8 * coarse.rows[0].all_cells.n_cells
+    assert found.rows[-1].all_cells.exact < coarse.rows[-1].all_cells.exact / 8
+
+
+def test_the_same_place_is_right_where_the_shift_stays_in_the_cell(melodies):
+    """By loops over clips and cells, from the draws alone."""
+    config = CorrespondenceConfig("x", stage=2, random_seeds=[], silence_db=np.inf)
+    encoder = build()
+    same = measure(encoder, melodies, config).rows[-2]
+    generator = torch.Generator().manual_seed(0)
+    change = draw_change(config.change, encoder, 6, RATE, generator)
+    hits = []
+    for clip in range(6):
+        later = (change.start_a[clip] - change.start_b[clip]).item() / encoder.frontend.hop_length  # frames
+        for row in range(8):
+            for column in range(9):  # 0.75 s: 72 frames
+                up, across = 8 * row + 4 - change.first_row[clip].item(), 8 * column + 4 + later
+                if 0 <= up <= 48 and 0 <= across <= 72:
+                    own = min(row, 5) * 8 + 4, column * 8 + 4
+                    hits.append(abs(up - own[0]) <= 4 and abs(across - own[1]) <= 4)
+    assert same.all_cells.n_cells == len(hits)
+    assert same.all_cells.exact == pytest.approx(np.mean(hits))
+
+
 def test_every_file_says_the_same(by_hand, melodies):
     said = []
     found = measure(by_hand, melodies, CorrespondenceConfig("x", change=SHIFTED, random_seeds=[0, 5]), said.append)
-    names = ["encoder", "random weights, seed 0", "random weights, seed 5", "chance"]
+    names = ["encoder", "random weights, seed 0", "random weights, seed 5", *BASELINES]
     assert [row.name for row in found.rows] == said == names
     again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert again["rows"][0]["all_cells"]["exact"] == found.rows[0].all_cells.exact
@@ -250,6 +343,16 @@ def test_every_file_says_the_same(by_hand, melodies):
     four = pickle.loads(found.to_pickle())
     assert list(four) == ["count", "sim_value_avg", "accuracy_avg", "distance_error_avg"]
     assert f"| {100 * found.rows[0].all_cells.exact:.1f} |" in found.markdown().replace("  ", " ").replace("  ", " ")
+
+
+def test_a_page_shows_the_cells_of_the_stage_that_was_asked_for(tmp_path):
+    shown = examine_two_views(build(), "x", sound(melody(2)), KnownChange(), stage=2)
+    assert (shown.found.cells_a.grid, shown.found.cells_b.grid) == ((8, 9), (6, 9))
+    text = write_correspondence_page(tmp_path / "page.html", shown).read_text("utf-8")
+    assert 'data-rows="8" data-columns="9"' in text
+    assert "Through stage 2 of x: 72 cells" in text
+    clips = examine_two_clips(build(), "x", sound(melody(0)), sound(melody(1)), stage=2)
+    assert clips.found.matches.shape == (96, 3)
 
 
 def test_two_clips_make_a_page_without_truth(tmp_path):
