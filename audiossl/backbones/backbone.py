@@ -21,12 +21,12 @@ from audiossl.errors import UserError
 
 from .config import BackboneConfig
 from .pool import check_pool, pool_patches, pooled_dim
+from .resnet import RESNETS, fit_resnet
 from .swin import PAPER, build_swin, mend_shifts
 from .vit import VITS, build_published_vit
 
 Size = tuple[int, int]
 
-RESNETS = {"resnet10": "resnet10t", "resnet18": "resnet18", "resnet50": "resnet50"}
 SWINS = ("swin_micro", *PAPER)
 NAMES = (*RESNETS, *SWINS, *VITS)
 
@@ -132,12 +132,12 @@ def _stride(net: Any) -> Size:
     return (reduction, reduction) if isinstance(reduction, int) else (int(reduction[0]), int(reduction[1]))
 
 
-def _build_timm(name: str, config: BackboneConfig, image_size: Size, in_channels: int) -> nn.Module:
+def _build_timm(name: str, config: BackboneConfig, image_size: Size, in_channels: int, **more: Any) -> nn.Module:
     """Build a timm model of any family for one size of picture and, where the family allows, for others."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UserError(f"timm has no model {name!r}{_did_you_mean(near)}.")
-    common: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0, "global_pool": ""}
+    common: dict[str, Any] = {"in_chans": in_channels, "num_classes": 0, "global_pool": "", **more}
     if config.drop_path:
         common["drop_path_rate"] = config.drop_path
     # Families name the permission for other sizes differently, and convolutional ones need none.
@@ -165,8 +165,8 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
 
     Pictures of other sizes pass through it too.
 
-    Raises UserError for an unknown name (with the nearest ones) or pooling, a model that gives no map, or `window`
-    and `published` with a network that has none.
+    Raises UserError for an unknown name (with the nearest ones) or pooling, a model that gives no map, and for
+    `window`, `published`, `stem` and `stages` with a network that has none.
 
     >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96))
     >>> output = backbone(torch.zeros(2, 1, 64, 96))
@@ -184,8 +184,11 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
         net = build_swin(config, in_channels, image_size)
     elif config.published:
         net = build_published_vit(config, in_channels)
-    elif name in RESNETS or name in VITS:
-        net = _build_timm({**RESNETS, **VITS}[name], config, image_size, in_channels)
+    elif name in RESNETS:
+        timm_name, more = RESNETS[name]
+        net = _build_timm(timm_name, config, image_size, in_channels, **more)
+    elif name in VITS:
+        net = _build_timm(VITS[name], config, image_size, in_channels)
     elif name.startswith("timm/"):
         net = _build_timm(name.removeprefix("timm/"), config, image_size, in_channels)
     else:
@@ -194,4 +197,4 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
             f"backbone name={name!r} is unknown{_did_you_mean(near)}; "
             f"the names are {', '.join(NAMES)} and timm/<model>."
         )
-    return Backbone(net, config, image_size, in_channels)
+    return Backbone(fit_resnet(net, config, in_channels), config, image_size, in_channels)
