@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from audiossl import __version__
+from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
 from audiossl.errors import UserError, errors_for_people
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def _parser() -> Parser:
     fetch.add_argument("--version", choices=["v0.01", "v0.02"], default="v0.02", help="default: %(default)s")
     fetch.add_argument("--root", metavar="DIR", required=True, help="folder to put it in")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    cleanup_flags(command("cleanup", "remove old checkpoints of runs", cleanup, CLEANUP_EXAMPLE))
     command("models", "list the models that can be given by name", models)
     command("doctor", "examine this installation and machine, and say what to do", doctor)
     return parser

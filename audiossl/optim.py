@@ -34,8 +34,9 @@ class OptimConfig:
     # Half a cosine from the first value to the second; biases and gains are not decayed.
     weight_decay: float = 0.04
     weight_decay_end: float = 0.4
-    # Largest L2 norm of all gradients together; 0 for no clipping.
+    # Largest L2 norm of all gradients together, or with clip_each, as in EsViT, of each tensor's; 0 for no clipping.
     clip_grad: float = 3.0
+    clip_each: bool = False
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     # Of sgd and lars: momentum, and Nesterov's form of it, which EMP-SSL uses.
     momentum: float = 0.9

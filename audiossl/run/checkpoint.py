@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from audiossl.config import flatten
 from audiossl.errors import UserError
@@ -105,11 +106,19 @@ class Checkpoints:
             "make room on that disk and go on with --run.resume."
         )
 
-    def _prune(self) -> None:
+    def superfluous(self) -> list[Path]:
+        """Checkpoints that are neither among the last `keep` nor the best."""
         kept = {*self.all()[-self.keep :], self.best_one()}
-        for path in self.all():
-            if path not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+        return [path for path in self.all() if path not in kept]
+
+    def remove(self, path: Path) -> None:
+        """Remove a checkpoint; its `position.json` first, so that half of one is never taken for a whole."""
+        (path / "position.json").unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def _prune(self) -> None:
+        for path in self.superfluous():
+            self.remove(path)
 
 
 def read_position(path: Path) -> Position:
@@ -137,6 +146,15 @@ def read_state(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path / 'state.pt'} cannot be read ({reason}); remove {path} to resume from an earlier one."
         ) from None
+
+
+def checkpoints_of_run(folder: str | os.PathLike[str], keep: int) -> Checkpoints:
+    """The checkpoints of a run's folder, the best by the run's own monitor; raises `UserError` when it is no run."""
+    config = Path(folder) / files.CONFIG
+    if not config.is_file():
+        raise UserError(f"{folder} is not the folder of a run: it has no {files.CONFIG}.")
+    best = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("run", {}).get("best", "")
+    return Checkpoints(Path(folder) / files.CHECKPOINTS, keep, best)
 
 
 def weights_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
