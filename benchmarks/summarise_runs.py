@@ -98,18 +98,22 @@ def main() -> None:
     given = parser.parse_args()
     if given.curves:
         curves(given.runs, given.curves)
-    text = table(given.runs)
-    if given.into is None:
+    show(table(given.runs), given.into, given.mark)
+
+
+def show(text: str, into: Path | None, mark: str) -> None:
+    """Print a text, or put it between the marks of a page."""
+    if into is None:
         print(text)
         return
-    page = given.into.read_text()
-    begin, end = f"<!-- {given.mark}: begin -->", f"<!-- {given.mark}: end -->"
+    page = into.read_text()
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     if begin not in page or end not in page:
-        parser.error(f"{given.into} holds no {begin} ... {end}")
+        raise SystemExit(f"{into} holds no {begin} ... {end}")
     before, after = page.split(begin)[0], page.split(end)[1]
-    beside = given.into.with_suffix(".part")
+    beside = into.with_suffix(".part")
     beside.write_text(f"{before}{begin}\n{text}\n{end}{after}")
-    os.replace(beside, given.into)
+    os.replace(beside, into)
 
 
 if __name__ == "__main__":
