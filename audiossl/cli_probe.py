@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,13 @@ from audiossl.errors import UserError
 from audiossl.probes.config import ProbeConfig
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from audiossl.data.cached import CachedClips
     from audiossl.data.config import DataConfig
     from audiossl.encoder import AudioEncoder
+    from audiossl.probes.features import Batches
+    from audiossl.probes.last_blocks import LastBlocks
 
 PROBE_USAGE = """\
 usage: audiossl probe --encoder FOLDER [--config FILE.yaml] [--section.name VALUE ...]
@@ -29,42 +35,95 @@ PROBE_EXAMPLE = """\
 examples:
   audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
   audiossl probe --encoder runs/first/encoder --data.name spoken_words --quick
+  audiossl probe --encoder runs/first/encoder --data.root speech_commands/ \\
+      --last_blocks 4 --linear_sgd --k 10,20,100,200 --per_class --features first.npz
+several processes (on CPUs with ACCELERATE_USE_CPU=true in front):
+  accelerate launch --multi_gpu --num_processes 2 -m audiossl.cli probe --encoder runs/first/encoder ...
 """
 
 
 def probe(arguments: list[str]) -> int:
     """Print the table of an encoder, and write it as JSON."""
+    try:
+        return _checked(arguments)
+    except UserError:
+        if os.environ.get("RANK", "0") != "0":  # rank 0 says what is wrong
+            raise SystemExit(2) from None
+        raise
+
+
+def _checked(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(_probe_help())
         return 0
     config = parse(ProbeConfig, "probe", arguments)
+    for flag, path in (("--json", config.json), ("--features", config.features)):
+        if path is not None and not Path(path).parent.is_dir():
+            raise UserError(f"{flag} {path}: there is no folder {Path(path).parent}; make it first.")
     if config.json is not None:
-        if not Path(config.json).parent.is_dir():
-            raise UserError(f"--json {config.json}: there is no folder {Path(config.json).parent}; make it first.")
         refuse_existing(config.json, config.overwrite)
     return _probe(config)
 
 
 def _probe(config: ProbeConfig) -> int:
-    from audiossl.data.cache import cache_clips
-    from audiossl.data.open import open_clips
     from audiossl.encoder import load_model
     from audiossl.featurize import check_device, default_device
-    from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, probe_table
+    from audiossl.probes.features import in_order
+    from audiossl.probes.last_blocks import LastBlocks
 
-    encoder = load_model(config.encoder)
-    device = default_device() if config.device is None else check_device(config.device)
+    opened = load_model(config.encoder)
+    encoder: AudioEncoder | LastBlocks = opened
+    if config.last_blocks:
+        encoder = LastBlocks(opened, config.last_blocks, config.avgpool_patchtokens)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        device = default_device() if config.device is None else check_device(config.device)
+        return _write(config, encoder.to(device), _clips(config, opened), in_order)
+    if config.device is not None:
+        raise UserError(f"--device {config.device}: leave it out, since the launcher gives each process its device.")
+    from audiossl.run.shared_batches import SharedBatches
+
+    shared = SharedBatches()
+    try:
+        clips = shared.rank_0_first(lambda: _clips(config, opened))
+        encoder.to(shared.device)
+        return _write(config, encoder, clips, shared) if shared.rank == 0 else _help(config, encoder, clips, shared)
+    finally:
+        shared.close()
+
+
+def _clips(config: ProbeConfig, encoder: AudioEncoder) -> CachedClips:
+    from audiossl.data.cache import cache_clips
+    from audiossl.data.open import open_clips
+
     data = as_encoder(config.data, encoder)
-    clips = cache_clips(open_clips(data), data)
+    return cache_clips(open_clips(data), data)
+
+
+def _write(config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: CachedClips, batches: Batches) -> int:
+    """Measure the table, print and write it; other processes, if any, `_help`."""
+    from audiossl.probes.columns import chosen_columns
+    from audiossl.probes.feature_file import write_features
+    from audiossl.probes.table import probe_table
+
+    hashes, known = _features(config, encoder, clips)
+    before = set(known or {})
     table = probe_table(
-        encoder.to(device),
+        encoder,
         clips,
         random_seeds=config.random_seeds,
-        columns=QUICK_COLUMNS if config.quick else ALL_COLUMNS,
+        columns=chosen_columns(config.k, config.linear_sgd, config.quick),
         batch_size=config.batch_size,
+        device=str(next(encoder.parameters()).device),
         seed=config.seed,
         say=lambda text: print(f"probing: {text}", file=sys.stderr, flush=True),
+        sgd=config.sgd,
+        with_per_class=config.per_class,
+        batches=batches,
+        known=known,
+        calibrate_random=config.calibrate_random,
     )
+    if known is not None and config.features is not None and set(known) != before:
+        write_features(config.features, known, *hashes)
     print(table.markdown())
     if config.json is not None:
         about = {"encoder": config.encoder, "audiossl": __version__}
@@ -72,6 +131,41 @@ def _probe(config: ProbeConfig) -> int:
         with written(config.json) as part:
             part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0
+
+
+def _help(config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: CachedClips, batches: Batches) -> int:
+    """Embed this process's share of every row of the table that rank 0 measures."""
+    from audiossl.probes.features import why_no_probe
+    from audiossl.probes.rows import feature_rows
+
+    if reason := why_no_probe(clips):
+        raise UserError(reason)
+    known = _features(config, encoder, clips)[1]
+    device = str(next(encoder.parameters()).device)
+    for _ in feature_rows(
+        encoder,
+        clips,
+        config.random_seeds,
+        config.batch_size,
+        device,
+        batches=batches,
+        known=known,
+        calibrate_random=config.calibrate_random,
+    ):
+        pass
+    return 0
+
+
+def _features(
+    config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: CachedClips
+) -> tuple[tuple[str, str], dict[str, np.ndarray] | None]:
+    """Hashes of encoder and clips, and the features that --features holds; None without that flag."""
+    if config.features is None:
+        return ("", ""), None
+    from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features
+
+    hashes = encoder_hash(encoder), clips_hash(clips)
+    return hashes, read_features(config.features, *hashes)
 
 
 def as_encoder(data: DataConfig, encoder: AudioEncoder) -> DataConfig:

@@ -15,19 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from audiossl.backbones import Backbone, BackboneConfig, BackboneOutput, build_backbone
+from audiossl.backbones.last_blocks import last_blocks
+from audiossl.bag import BagOfPatches
+from audiossl.bag_config import BagConfig
 from audiossl.errors import UserError
-from audiossl.transforms import FrontEnd, FrontEndConfig, MelConfig, Normalize, as_float, build_frontend
+from audiossl.transforms import (
+    FrontEnd,
+    FrontEndConfig,
+    MelConfig,
+    Normalize,
+    PatchesConfig,
+    as_float,
+    build_frontend,
+)
 
 Folder = str | os.PathLike[str]
 
 
 @dataclass
 class EncoderConfig:
-    """What an encoder is built from; clip_s is the length in seconds that it is trained on."""
+    """What an encoder is built from; clip_s is the length in seconds that it is trained on.
+
+    With `bag` a clip is a bag of patches, as large as those of `patches`, that it was trained on.
+    """
 
     frontend: FrontEndConfig = field(default_factory=MelConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     clip_s: float = 1.0
+    bag: BagConfig | None = None
+    patches: PatchesConfig = field(default_factory=PatchesConfig)
 
 
 class Patches(NamedTuple):
@@ -54,7 +70,9 @@ class AudioEncoder(nn.Module):
     (torch.Size([2, 256]), torch.Size([1, 256]))
     """
 
-    def __init__(self, frontend: FrontEnd, normalize: Normalize, backbone: Backbone, config: EncoderConfig):
+    def __init__(
+        self, frontend: FrontEnd, normalize: Normalize, backbone: Backbone | BagOfPatches, config: EncoderConfig
+    ):
         super().__init__()
         self.frontend = frontend
         self.normalize = normalize
@@ -78,7 +96,14 @@ class AudioEncoder(nn.Module):
             normalize.check_belongs_to(config.frontend)
         frontend = build_frontend(config.frontend)
         frames = frontend.n_frames(round(config.clip_s * frontend.sample_rate))
-        backbone = build_backbone(config.backbone, (frontend.n_bins, frames), frontend.n_channels)
+        size = (frontend.n_bins, frames)
+        backbone: Backbone | BagOfPatches
+        if config.bag is None:
+            backbone = build_backbone(config.backbone, size, frontend.n_channels)
+        else:
+            backbone = BagOfPatches(
+                config.backbone, config.bag, config.patches, size, config.clip_s, frontend.n_channels
+            )
         return cls(frontend, normalize or Normalize(), backbone, config)
 
     def image(self, wave: Tensor) -> Tensor:
@@ -97,16 +122,22 @@ class AudioEncoder(nn.Module):
         """
         return self.output(wave).features
 
+    def last_blocks(self, wave: Tensor, n: int, avgpool_patchtokens: bool = False) -> Tensor:
+        """Pooled outputs of the network's last `n` blocks side by side, (B, D) float32, of waves (B, S).
+
+        What a block is, and how it is pooled, stands in `audiossl.backbones.last_blocks`.
+        Raises UserError when the network has fewer blocks.
+        """
+        return last_blocks(self.backbone, self.image(wave), n, avgpool_patchtokens).float()
+
     def patches(self, wave: Tensor) -> Patches:
         """Regions of waves (B, S), with the middles of their cells in seconds and Hz.
 
         Cells that reach beyond the picture, because the backbone padded it, are centred at its edge.
         """
         output = self.output(wave)
-        stride = self.backbone.stride
         frames, bins = self.frontend.n_frames(wave.shape[1]), self.frontend.n_bins
-        frame = _cell_middles(output.grid[1], stride[1], frames)
-        row = _cell_middles(output.grid[0], stride[0], bins)
+        row, frame = self.backbone.middles(output.grid, (bins, frames))
         hz = self.frontend.frequencies.cpu()
         low = row.floor().long()
         high = (low + 1).clamp(max=bins - 1)
@@ -143,12 +174,6 @@ class AudioEncoder(nn.Module):
         from audiossl.encoder_files import open_folder
 
         return open_folder(folder)
-
-
-def _cell_middles(n_cells: int, stride: int, n: int) -> Tensor:
-    """Middles of the cells in places of an axis of length n."""
-    middles = (torch.arange(n_cells, dtype=torch.float32) + 0.5) * stride - 0.5
-    return middles.clamp(max=n - 1)
 
 
 def load_model(folder_or_name: Folder, arch: str | None = None, **released: Any) -> AudioEncoder:

@@ -24,10 +24,11 @@ from torch import Tensor
 
 import audiossl
 from audiossl.backbones import BackboneConfig
+from audiossl.bag_config import BagConfig
 from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
 from audiossl.model_card import model_card
-from audiossl.transforms import FrontEndConfig, Normalize
+from audiossl.transforms import FrontEndConfig, Normalize, PatchesConfig
 from audiossl.transforms.config import fingerprint_of
 
 FORMAT = 1  # of config.json: raised when an older audiossl could no longer read it rightly
@@ -47,6 +48,7 @@ def describe(encoder: AudioEncoder, extra: Mapping[str, Any]) -> dict[str, Any]:
         "frontend": encoder.config.frontend.to_dict(),
         "statistics_of": encoder.normalize.statistics_of,
         "backbone": asdict(encoder.config.backbone),
+        **_described_bag(encoder.config),
         "versions": {
             "audiossl": audiossl.__version__,
             "torch": str(torch.__version__),
@@ -54,6 +56,10 @@ def describe(encoder: AudioEncoder, extra: Mapping[str, Any]) -> dict[str, Any]:
         },
         "extra": dict(extra),
     }
+
+
+def _described_bag(config: EncoderConfig) -> dict[str, Any]:
+    return {} if config.bag is None else {"bag": asdict(config.bag), "patches": asdict(config.patches)}
 
 
 def save(encoder: AudioEncoder, folder: Folder, card: str | None, extra: Mapping[str, Any]) -> None:
@@ -191,7 +197,10 @@ def _section(kind: type[T], config: Mapping[str, Any], key: str, path: Path) -> 
         right = right or (default is None and isinstance(value, str))  # a text that may be left out
         if not right:
             raise UserError(f"{path} has {key}.{name}={value!r}: expected a value like {default!r}.")
-    return kind(**settings)
+    try:
+        return kind(**settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _frontend(config: Mapping[str, Any], path: Path) -> FrontEndConfig:
@@ -230,6 +239,9 @@ def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEnco
         _section(BackboneConfig, config, "backbone", path),
         float(clip_s),
     )
+    if "bag" in config:
+        encoder_config.bag = _section(BagConfig, config, "bag", path)
+        encoder_config.patches = _section(PatchesConfig, config, "patches", path)
     statistics_of = _fingerprint_of_statistics(config, encoder_config.frontend, path)
     tensors = _read_weights(weights)
     if not {"normalize.mean", "normalize.std"} <= tensors.keys():

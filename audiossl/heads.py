@@ -74,3 +74,35 @@ class DinoHead(nn.Module):
         z = self.embed(x)
         with torch.autocast(z.device.type, enabled=False):
             return functional.linear(z, self.prototypes)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "none": nn.Identity}
+
+
+class FeatureHead(nn.Sequential):
+    """EMP-SSL's feature layer (Tong et al., 2023): Linear - [batch norm] - activation, with torch's own initial weights.
+
+    Weights of deviation 0.001, which a public implementation has in their place, collapse on audio within three steps.
+
+    Shape: (B, in_dim) to (B, dim).
+
+    >>> FeatureHead(512, 64)(torch.zeros(2, 512)).shape
+    torch.Size([2, 64])
+    """
+
+    def __init__(self, in_dim: int, dim: int, activation: str = "relu", batch_norm: bool = True):
+        norm = [nn.BatchNorm1d(dim)] if batch_norm else []
+        super().__init__(nn.Linear(in_dim, dim), *norm, ACTIVATIONS[activation]())
+
+
+class Projector(nn.Sequential):
+    """EMP-SSL's projector: a `FeatureHead` of `hidden_dim` and a Linear to `dim`.
+
+    Shape: (B, in_dim) to (B, dim).
+
+    >>> Projector(64, 64, 16)(torch.zeros(2, 64)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int, dim: int, activation: str = "relu", batch_norm: bool = True):
+        super().__init__(*FeatureHead(in_dim, hidden_dim, activation, batch_norm), nn.Linear(hidden_dim, dim))

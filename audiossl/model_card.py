@@ -22,6 +22,7 @@ def model_card(encoder: AudioEncoder, name: str, extra: Mapping[str, Any]) -> st
         f"{hz[0]:.0f} to {hz[-1]:.0f} Hz, hop {hop_ms:.2f} ms",
         "Backbone": f"{backbone.name}, {parameters / 1e6:.2f} M parameters, pooling {backbone.pool}",
         "Embedding": f"{encoder.dim} numbers a clip; regions of {encoder.backbone.dim}",
+        **_bag(encoder),
         **{str(key): _one_line(value) for key, value in extra.items()},
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
@@ -30,7 +31,7 @@ library_name: audiossl
 pipeline_tag: feature-extraction
 tags:
 - audio
-- self-supervised-learning
+- audio-embeddings
 - {backbone.name.removeprefix("timm/")}
 ---
 
@@ -49,6 +50,14 @@ features = encoder(wave)  # wave (B, S) at {encoder.sample_rate} Hz -> (B, {enco
 |---|---|
 {rows}
 """
+
+
+def _bag(encoder: AudioEncoder) -> dict[str, str]:
+    """How a clip is put together, where it is a bag of patches."""
+    bag, patches = encoder.config.bag, encoder.config.patches
+    if bag is None:
+        return {}
+    return {"Clip": f"{bag.n_patches} patches of {patches.patch_s:g} s, the {bag.output} of each, pooling {bag.pool}"}
 
 
 def _one_line(value: Any) -> str:

@@ -16,27 +16,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from audiossl.transforms import (
-    FrontEndConfig,
-    MelConfig,
-    MultiCrop,
-    MultiCropConfig,
-    Normalize,
-    WaveAugmentConfig,
-    build_frontend,
-)
+from audiossl.transforms import FrontEndConfig, MelConfig, MultiCrop, MultiCropConfig, WaveAugmentConfig
 
 from audiossl.backbones import BackboneConfig
 from audiossl.config import parse
 from audiossl.data import CachedClips, DataConfig, cache_clips, open_augment, open_clips, training_loader
-from audiossl.encoder import AudioEncoder, EncoderConfig
+from audiossl.encoder import AudioEncoder
 from audiossl.errors import UserError, errors_for_people
 from audiossl.methods.esvit import EsViT, EsViTConfig
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
 from audiossl.probes.config import ProbeTableConfig
+from audiossl.run.begin import new_encoder
 from audiossl.run.conclude import conclude
 from audiossl.run.config import RunConfig
-from audiossl.run.monitors import OnlineKNN
+from audiossl.run.monitors import OnlineKNN, monitor
 from audiossl.run.session import Session
 from audiossl.schedules import cosine, linear_warmup
 
@@ -58,31 +51,17 @@ class Config:
 
 def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCrop, EsViT]:
     """The encoder that will be kept, the views, and the method around a student of the same network."""
-    if config.frontend.sample_rate != training.sample_rate:
-        raise UserError(
-            f"--frontend.sample_rate is {config.frontend.sample_rate} and --data.sample_rate is "
-            f"{training.sample_rate}: give both the same."
-        )
     if config.method.region_matching == "overlap" and (config.wave.shift_s or config.wave.speed):
         raise UserError(
             "--method.region_matching overlap knows where the views were cut, not how --wave.shift_s and --wave.speed "
             "move the sound before: leave those out, or take argmax."
         )
-    statistics = Normalize.measure(build_frontend(config.frontend), (batch.wave for batch in training.batches(256)))
-    shape = EncoderConfig(config.frontend, config.backbone, training.clip_s)
-    encoder = AudioEncoder.build(shape, statistics)
+    encoder = new_encoder(config.frontend, config.backbone, training)
     views = MultiCrop(config.views, encoder.image_size, training.clip_s)
     learned = encoder.frontend if list(encoder.frontend.parameters()) else None
     method = EsViT(encoder.backbone, config.method, learned, training.clip_s)
     encoder.backbone = method.encoder  # the teacher's
     return encoder, views, method
-
-
-def monitor(session: Session, encoder: AudioEncoder, knn: OnlineKNN, epoch: int) -> dict[str, float]:
-    """Is it learning? kNN, spread and rank of the teacher's features; with the first epoch, the floors of kNN."""
-    if not session.is_main or not session.monitor_due(epoch):
-        return {}
-    return {**knn(encoder), **(knn.floors(encoder) if epoch == 0 else {})}
 
 
 def main(config: Config) -> None:
@@ -123,7 +102,7 @@ def main(config: Config) -> None:
                         for prototypes in learner.prototypes():
                             prototypes.grad = None
                     if config.optim.clip_grad:
-                        session.clip(learner.parameters(), config.optim.clip_grad)
+                        session.clip(learner.parameters(), config.optim.clip_grad, config.optim.clip_each)
                 optimizer.step()
                 optimizer.zero_grad()
             if session.synced:

@@ -121,11 +121,14 @@ class PatchesConfig:
     places: Literal["random", "grid"] = "random"
     # Share of the random places that are drawn in proportion to energy, the others evenly; 0 for all of them evenly.
     energy: float = 0.8
+    # Range of the stretch in time: a patch of 0.5 s at 0.8 shows 0.4 s of sound.
+    time_stretch: list[float] = field(default_factory=lambda: [1.0, 1.0])
     # Largest share of another patch mixed in; 0 for none.
     mixup: float = 0.2
     # Highest level of a flat background noise in half of the patches, in standard deviations above the mean.
     noise: float = 0.0
-    # Largest change of level at either end of a patch, in standard deviations; 0 for none.
+    # Largest change of a patch's level, and the largest at either end of it, in standard deviations; 0 for none.
+    gain: float = 0.0
     fader: float = 0.5
     # Widest stripe set to the mean, in parts of the patch, and stripes in time and in frequency each; 0 for none.
     stripes: float = 0.0
@@ -133,11 +136,17 @@ class PatchesConfig:
     # Largest shift of the frequency axis, and largest warp at a place in its middle half, in parts of the patch.
     band_shift: float = 0.0
     band_warp: float = 0.0
+    # One channel more, in which every point is its place in the whole band: where a patch is cut from, it cannot tell.
+    band_channel: bool = False
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no patch."""
         _check_above_zero(self, "n_patches", "patch_s", "patch_band", "n_stripes")
+        _check_ranges(self, "time_stretch")
         _check_shares(self, "mixup", "stripes")
+        for name in ("gain", "fader"):
+            if not getattr(self, name) >= 0.0:
+                raise UserError(f"--views.{name} must be 0 or more, found {getattr(self, name)}.")
         _check_moves(self)
         if self.patch_band > 1.0:
             raise UserError(f"--views.patch_band may be at most 1, the whole band, found {self.patch_band}.")

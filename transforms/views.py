@@ -31,12 +31,14 @@ class Views(NamedTuple):
         are the ends of the front end's band; a box may reach beyond the clip.
     clean: the global views as a teacher sees them, (2 B, C, F, T), where `images` hold mixed ones.
     mixing: what was mixed into `images`, if anything was.
+    silent: share of the patches that are all but silent, a scalar (see `audiossl.transforms.patches`).
     """
 
     images: list[Tensor]
     boxes: Tensor
     clean: Tensor | None = None
     mixing: Mixing | None = None
+    silent: Tensor | None = None
 
 
 class MultiCrop(nn.Module):

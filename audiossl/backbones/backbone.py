@@ -113,6 +113,17 @@ class Backbone(nn.Module):
             return BackboneOutput(class_token, patches, grid)
         return BackboneOutput(pool_patches(patches, grid, self.pool, self.n_rows), patches, grid)
 
+    def middles(self, grid: Size, size: Size) -> tuple[Tensor, Tensor]:
+        """Middles of the grid's cells: rows (F',) and frames (T',) of a picture (F, T), both from 0.
+
+        Cells that reach beyond the picture, because it was padded, have theirs at its edge.
+        """
+        rows, frames = (
+            ((torch.arange(n_cells, dtype=torch.float32) + 0.5) * stride - 0.5).clamp(max=n - 1)
+            for n_cells, stride, n in zip(grid, self.stride, size, strict=True)
+        )
+        return rows, frames
+
     def disable_drop_path(self) -> None:
         """Switch stochastic depth off for good: for a teacher copied from its student."""
         for module in self.modules():

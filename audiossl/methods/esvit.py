@@ -22,6 +22,7 @@ from audiossl.losses.dino import Centre, sinkhorn_targets, view_loss
 from audiossl.losses.koleo import koleo_loss
 from audiossl.losses.match import Grid, Regions, energy_weights, match_regions, region_means
 from audiossl.losses.region import region_loss
+from audiossl.methods.output import Output
 from audiossl.transforms.views import Views
 
 
@@ -73,13 +74,6 @@ class EsViTConfig:
         for name in ("student_temperature", "teacher_temperature", "teacher_temperature_end"):
             if not getattr(self, name) > 0.0:
                 raise UserError(f"--method.{name} must be above 0, found {getattr(self, name)}.")
-
-
-class Output(NamedTuple):
-    """What a method gives for a batch: the loss to minimise and numbers to log, all scalars on the device."""
-
-    loss: Tensor
-    logs: dict[str, Tensor]
 
 
 class Seen(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audiossl.probes.features import FeatureTable, ProbeData, describe_features, waves_to_features
+from audiossl.probes.features import Batches, FeatureTable, ProbeData, describe_features, in_order, waves_to_features
 from audiossl.transforms.config import MelConfig
 from audiossl.transforms.frontend import FrontEnd, build_frontend
 
@@ -62,11 +62,11 @@ def log_mel_frontend(sample_rate: int) -> FrontEnd:
     )
 
 
-def log_mel_tables(clips: CachedClips, batch_size: int = 256) -> dict[str, FeatureTable]:
+def log_mel_tables(clips: CachedClips, batch_size: int = 256, batches: Batches = in_order) -> dict[str, FeatureTable]:
     """Features of the two log-mel rows, under the names that the tables print."""
     frontend = log_mel_frontend(clips.sample_rate)
     both = _Both(frontend)
-    x = waves_to_features(both, clips, batch_size, torch.device("cpu"))
+    x = waves_to_features(both, clips, batch_size, torch.device("cpu"), batches)
     n_first = 2 * frontend.n_bins
     return {
         "log-mel mean + std": describe_features(np.ascontiguousarray(x[:, :n_first]), clips),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,10 @@ from audiossl.errors import UserError
 if TYPE_CHECKING:
     from audiossl.data.cache import CachedClips
 
+Embed = Callable[[int, int], torch.Tensor]
+# Calls an `Embed` for the batches of n rows, and puts what it gives in order: (embed, n, batch size) -> (n, D).
+Batches = Callable[[Embed, int, int], np.ndarray]
+
 
 class Labelled(NamedTuple):
     """Rows of one split: `x` (N, D) float32, `y` (N,) int64."""
@@ -25,7 +30,7 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class ProbeData:
-    """The three splits, standardised on the training rows; labels run from 0 to `n_classes` - 1."""
+    """The three splits, as a rule standardised on the training rows; labels run from 0 to `n_classes` - 1."""
 
     train: Labelled
     validation: Labelled
@@ -35,11 +40,17 @@ class ProbeData:
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """One probe's result: accuracies from 0 to 1, and the settings that validation chose."""
+    """One probe's result: accuracies from 0 to 1, and the settings that validation chose.
+
+    `top5` is None where a probe ranks no labels, or there are fewer than five; `predicted` (N,) int64 are the labels
+    that it gave to the test clips.
+    """
 
     test: float
     validation: float | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    top5: float | None = None
+    predicted: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -49,6 +60,17 @@ def accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
     0.75
     """
     return float(np.mean(predicted == truth))
+
+
+def top5_accuracy(ranked: np.ndarray, truth: np.ndarray, n_classes: int) -> float | None:
+    """Share of rows whose true label (N,) is among the first five of `ranked` (N, 5 or more), from 0 to 1.
+
+    None for fewer than five classes, where it would say nothing.
+
+    >>> top5_accuracy(np.array([[4, 3, 2, 1, 0], [0, 1, 2, 3, 4]]), np.array([0, 5]), n_classes=6)
+    0.5
+    """
+    return float(np.mean((ranked[:, :5] == truth[:, None]).any(1))) if n_classes >= 5 else None
 
 
 @dataclass(frozen=True)
@@ -75,12 +97,14 @@ class FeatureTable:
         """The same clips with other features `x` (N, D)."""
         return FeatureTable(x, self.label_ids, self.ids, self.speakers, self.splits, self.label_names)
 
-    def probe_data(self) -> ProbeData:
+    def probe_data(self, standardised: bool = True) -> ProbeData:
         """The three splits, standardised on training; raises `UserError` if one holds no labelled clip."""
         if reason := why_no_probe(self):
             raise UserError(reason)
         splits = [self.rows(name) for name in SPLITS]
-        scaled = standardise(*(rows.x for rows in splits))
+        scaled = [rows.x for rows in splits]
+        if standardised:
+            scaled = standardise(*scaled)
         train, validation, test = (Labelled(x, rows.y) for x, rows in zip(scaled, splits, strict=True))
         return ProbeData(train, validation, test, len(self.label_names))
 
@@ -117,23 +141,37 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     return [((x - mean) / scale).astype(np.float32) for x in (train, *others)]
 
 
-def waves_to_features(module: nn.Module, clips: CachedClips, batch_size: int, device: torch.device) -> np.ndarray:
+def in_order(embed: Embed, n: int, batch_size: int) -> np.ndarray:
+    """Embed n rows batch after batch, in this process: the `Batches` of a program that has no other."""
+    starts = range(0, n, batch_size)
+    return np.concatenate([embed(start, min(start + batch_size, n)).cpu().numpy() for start in starts])
+
+
+def waves_to_features(
+    module: nn.Module, clips: CachedClips, batch_size: int, device: torch.device, batches: Batches = in_order
+) -> np.ndarray:
     """Run `module` on all clips in order: (N, S) int16 -> (N, D) float32; it gets float32 in [-1, 1]."""
-    parts = []
+
+    def embed(start: int, stop: int) -> torch.Tensor:
+        # A copy: the memory map is read-only, and torch shares memory with what it is given.
+        wave = torch.from_numpy(np.array(clips.waves[start:stop])).to(device)
+        return module(wave.float() / 32768.0).float()
+
     with torch.inference_mode():
-        for start in range(0, len(clips), batch_size):
-            # A copy: the memory map is read-only, and torch shares memory with what it is given.
-            wave = torch.from_numpy(np.array(clips.waves[start : start + batch_size])).to(device)
-            parts.append(module(wave.float() / 32768.0).float().cpu().numpy())
-    return np.concatenate(parts)
+        return batches(embed, len(clips), batch_size)
 
 
 def extract(
-    encoder: nn.Module, clips: CachedClips, batch_size: int = 256, device: str | torch.device | None = None
+    encoder: nn.Module,
+    clips: CachedClips,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+    batches: Batches = in_order,
 ) -> FeatureTable:
     """Embed every cached clip with the frozen encoder, in evaluation mode, which is restored afterwards.
 
     The encoder maps a wave (B, S) float32 to (B, D); it runs on `device`, by default where its weights are.
+    `batches` may share the work out, see `audiossl.run.shared_batches`.
     Raises `UserError` when the set is empty, its rate is not the encoder's, or an embedding is not finite.
     """
     if len(clips) == 0:
@@ -149,7 +187,7 @@ def extract(
     training = encoder.training
     encoder.eval().to(target)
     try:
-        x = waves_to_features(encoder, clips, batch_size, target)
+        x = waves_to_features(encoder, clips, batch_size, target, batches)
     finally:
         encoder.to(before).train(training)
     bad = ~np.isfinite(x).all(1)

@@ -39,4 +39,5 @@ def logistic_probe(data: ProbeData, c_grid: Sequence[float] = C_GRID) -> ProbeSc
     scores = [accuracy(model.predict(data.validation.x), data.validation.y) for model in models]
     best = int(np.argmax(scores))
     chosen = {"C": c_grid[best], "converged": bool(models[best].n_iter_.max() < MAX_ITERATIONS)}
-    return ProbeScore(accuracy(models[best].predict(data.test.x), data.test.y), scores[best], chosen)
+    predicted = models[best].predict(data.test.x)
+    return ProbeScore(accuracy(predicted, data.test.y), scores[best], chosen, predicted=predicted)

@@ -2,49 +2,46 @@
 
 Rows: the encoder, the same network with random weights (mean and range over seeds), two log-mel statistics,
 the most frequent label, chance. Columns: kNN, linear probe, logistic regression on all labels, and on 1, 5,
-20, 100 a class.
+20, 100 a class; on request several k, EsViT's linear evaluation, and the encoder's accuracy label by label.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from audiossl.errors import UserError
-from audiossl.probes.baselines import chance, log_mel_tables, majority
-from audiossl.probes.features import FeatureTable, ProbeData, accuracy, extract, why_no_probe
-from audiossl.probes.few_shot import FEW_LABELS, FEW_LABELS_C, few_shot
-from audiossl.probes.knn import knn_predict
-from audiossl.probes.linear import linear_probe
-from audiossl.probes.logistic import logistic_probe
+from audiossl.probes.baselines import chance, majority
+from audiossl.probes.columns import ALL_COLUMNS, LINEAR_SGD, QUICK_COLUMNS, check_columns, measure
+from audiossl.probes.config import LinearSGDConfig
+from audiossl.probes.features import Batches, FeatureTable, ProbeScore, in_order, why_no_probe
+from audiossl.probes.few_shot import FewShotScore
+from audiossl.probes.last_blocks import LastBlocks
+from audiossl.probes.per_class import LabelScore, per_class, per_class_lines
+from audiossl.probes.protocol import capped_k, last_blocks_sentence, protocol
+from audiossl.probes.rows import ENCODER, TWINS, feature_rows
 
 if TYPE_CHECKING:
     from audiossl.data.cache import CachedClips
     from audiossl.encoder import AudioEncoder
 
-ALL_COLUMNS = ("kNN", "linear", "LR", *(str(n) for n in FEW_LABELS))
-QUICK_COLUMNS = ("kNN", "linear")
-PROTOCOL = (
-    "accuracy in percent on the test split, read once after all choices; features standardised on training; "
-    "kNN: cosine, k 20, weight exp(similarity / 0.07); linear: one layer by AdamW, learning rate and decay "
-    "chosen on validation; LR: multinomial logistic regression, C chosen on validation; 1 to 100: LR on so "
-    f"many clips a class of the training split, C {FEW_LABELS_C}, mean ± deviation of 5 draws"
-)
+__all__ = ["ALL_COLUMNS", "QUICK_COLUMNS", "Cell", "ProbeRow", "ProbeTable", "probe_table"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One score in percent: `std` over draws of the labels, `low` and `high` over random weights."""
+    """One score in percent: `std` over draws of the labels, `low` and `high` over random weights, `top5` beside it."""
 
     mean: float
     std: float | None = None
     low: float | None = None
     high: float | None = None
     chosen: dict[str, Any] = field(default_factory=dict)
+    top5: float | None = None
 
     def __str__(self) -> str:
         """Print as 41.2, 41.2 ± 1.3 or 41.2 (40.0-42.1)."""
@@ -64,11 +61,15 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class ProbeTable:
-    """Rows, columns, and what they were measured on: `about` holds data set, splits, protocol and seeds."""
+    """Rows, columns, and what they were measured on: `about` holds data set, splits, protocol and seeds.
+
+    `per_class` holds the encoder's scores label by label, by column, where they were asked for.
+    """
 
     rows: list[ProbeRow]
     columns: tuple[str, ...]
     about: dict[str, Any]
+    per_class: dict[str, list[LabelScore]] = field(default_factory=dict)
 
     def row(self, name: str) -> ProbeRow:
         """The row of that name; raises KeyError."""
@@ -80,17 +81,11 @@ class ProbeTable:
         body = [
             [row.name, str(row.dim or ""), *(str(row.scores.get(c, "")) for c in self.columns)] for row in self.rows
         ]
-        widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
-
-        def line(cells: list[str]) -> str:
-            first, *rest = (
-                cell.ljust(w) if i == 0 else cell.rjust(w)
-                for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
-            )
-            return "| " + " | ".join([first, *rest]) + " |"
-
-        rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
-        return "\n".join([line(head), rule, *(line(cells) for cells in body), "", self.small_print()])
+        lines = [*_table([head, *body]), "", self.small_print()]
+        if self.per_class:
+            note = "The encoder label by label: accuracy in percent, and the label that it is most often taken for."
+            lines += ["", note, "", *_table(per_class_lines(self.per_class))]
+        return "\n".join(lines)
 
     def small_print(self) -> str:
         """Clips, speakers, split rule, seeds and protocol in a few sentences."""
@@ -108,20 +103,30 @@ class ProbeTable:
         ]
         for n, labels in about["short_labels"].items():
             sentences.append(f"Fewer than {n} training clips, used whole: {', '.join(labels)}.")
+        sentences += [last_blocks_sentence(about), *about.get("capped_k", []), self._top5()]
         return " ".join(sentence for sentence in sentences if sentence)
+
+    def _top5(self) -> str:
+        cells = {column: cell.top5 for column, cell in self.rows[0].scores.items() if cell.top5 is not None}
+        return f"Top-5 of the encoder: {', '.join(f'{c} {top5:.1f}' for c, top5 in cells.items())}." if cells else ""
 
     def to_json(self) -> str:
         """Everything as JSON text, scores in percent."""
-        content = {
+        content: dict[str, Any] = {
             "about": self.about,
             "columns": list(self.columns),
             "rows": [asdict(row) for row in self.rows],
         }
+        if self.per_class:
+            content["per_class"] = {
+                column: [{**asdict(score), "accuracy": score.accuracy} for score in scores]
+                for column, scores in self.per_class.items()
+            }
         return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def probe_table(
-    encoder: AudioEncoder,
+    encoder: AudioEncoder | LastBlocks,
     clips: CachedClips,
     random_seeds: Sequence[int] = (0, 1, 2),
     columns: Sequence[str] = ALL_COLUMNS,
@@ -129,49 +134,61 @@ def probe_table(
     device: str | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
+    sgd: LinearSGDConfig | None = None,
+    with_per_class: bool = False,
+    batches: Batches = in_order,
+    known: dict[str, np.ndarray] | None = None,
+    calibrate_random: bool = False,
 ) -> ProbeTable:
     """Probe the encoder, its random twins and the baselines on `clips`; `say` is told what is being measured.
 
-    `columns`: any of ALL_COLUMNS, QUICK_COLUMNS for a demo. `seed` orders the linear probe's batches. Raises
-    `UserError` when the clips cannot be probed (see `why_no_probe`) or a column is unknown.
+    `columns`: see `audiossl.probes.columns`; QUICK_COLUMNS for a demo. `seed` orders the linear probes' batches.
+    `batches`, `known` and `calibrate_random`: see `feature_rows`; other processes that share the work only go through
+    those rows. Raises `UserError` when the clips cannot be probed (see `why_no_probe`) or a column is unknown.
     """
-    unknown = [column for column in columns if column not in ALL_COLUMNS]
-    if unknown:
-        raise UserError(f"there is no probe {unknown[0]!r}: choose from {', '.join(ALL_COLUMNS)}.")
+    check_columns(columns)
     if reason := why_no_probe(clips):
         raise UserError(reason)
-
-    def scores(table: FeatureTable) -> dict[str, Cell]:
-        data = table.probe_data()
-        return {column: _score(column, data, seed) for column in columns}
-
-    say("encoder")
-    own = extract(encoder, clips, batch_size, device)
-    rows = [ProbeRow("encoder", own.x.shape[1], scores(own))]
-    twins = []
-    for random_seed in random_seeds:
-        say(f"random weights, seed {random_seed}")
-        twins.append(scores(extract(encoder.randomised(random_seed), clips, batch_size, device)))
-    if twins:
-        rows.append(ProbeRow("same network, random weights", own.x.shape[1], _over_seeds(twins)))
-    for name, table in log_mel_tables(clips).items():
-        say(name)
-        rows.append(ProbeRow(name, table.x.shape[1], scores(table)))
+    sgd = sgd or LinearSGDConfig()
+    rows, labels = [], {}
+    twins: dict[str, list[dict[str, Cell]]] = {}
+    ready = feature_rows(encoder, clips, random_seeds, batch_size, device, say, batches, known, calibrate_random)
+    for name, table in ready:
+        scores = measure(table, columns, seed, sgd, device or "cpu")
+        cells = {column: _cell(score) for column, score in scores.items()}
+        if name == ENCODER:
+            own = table
+            labels = _label_scores(table, scores) if with_per_class else {}
+        if kind := next((kind for kind in TWINS if name.startswith(kind)), None):
+            twins.setdefault(TWINS[kind], []).append(cells)
+            continue
+        rows += [ProbeRow(kind, own.x.shape[1], _over_seeds(seeds)) for kind, seeds in twins.items()]
+        twins = {}
+        rows.append(ProbeRow(name, table.x.shape[1], cells))
     data = own.probe_data()
     for name, value in (("most frequent label", majority(data)), ("chance", chance(data))):
         rows.append(ProbeRow(name, None, {c: Cell(100 * value) for c in columns if not c.isdigit()}))
-    return ProbeTable(rows, tuple(columns), _about(clips, own, columns, random_seeds, seed))
+    about = _about(clips, own, columns, random_seeds, seed, sgd)
+    if isinstance(encoder, LastBlocks):
+        about |= encoder.facts()
+    return ProbeTable(rows, tuple(columns), about, labels)
 
 
-def _score(column: str, data: ProbeData, seed: int) -> Cell:
-    if column == "kNN":
-        predicted = knn_predict(data.train.x, data.train.y, data.test.x, n_classes=data.n_classes)
-        return Cell(100 * accuracy(predicted, data.test.y))
-    if column.isdigit():
-        few = few_shot(data, int(column))
-        return Cell(100 * few.mean, std=100 * few.std)
-    result = linear_probe(data, seed=seed) if column == "linear" else logistic_probe(data)
-    return Cell(100 * result.test, chosen={**result.chosen, "validation": 100 * (result.validation or 0.0)})
+def _cell(score: ProbeScore | FewShotScore) -> Cell:
+    if isinstance(score, FewShotScore):
+        return Cell(100 * score.mean, std=100 * score.std)
+    top5 = None if score.top5 is None else 100 * score.top5
+    chosen = {} if score.validation is None else {**score.chosen, "validation": 100 * score.validation}
+    return Cell(100 * score.test, chosen=chosen, top5=top5)
+
+
+def _label_scores(table: FeatureTable, scores: dict[str, ProbeScore | FewShotScore]) -> dict[str, list[LabelScore]]:
+    truth, training = table.rows("testing").y, table.rows("training").y
+    return {
+        column: per_class(score.predicted, truth, training, table.label_names)
+        for column, score in scores.items()
+        if isinstance(score, ProbeScore) and score.predicted is not None
+    }
 
 
 def _over_seeds(twins: list[dict[str, Cell]]) -> dict[str, Cell]:
@@ -183,7 +200,12 @@ def _over_seeds(twins: list[dict[str, Cell]]) -> dict[str, Cell]:
 
 
 def _about(
-    clips: CachedClips, table: FeatureTable, columns: Sequence[str], random_seeds: Sequence[int], seed: int
+    clips: CachedClips,
+    table: FeatureTable,
+    columns: Sequence[str],
+    random_seeds: Sequence[int],
+    seed: int,
+    sgd: LinearSGDConfig,
 ) -> dict[str, Any]:
     splits = {name: table.rows(name).y for name in ("training", "validation", "testing")}
     counts = np.bincount(splits["training"], minlength=len(table.label_names))
@@ -192,14 +214,29 @@ def _about(
         for column in columns
         if column.isdigit()
     }
-    return {
+    about = {
         **clips.describe(),
         "split_clips": {name: len(y) for name, y in splits.items()},
-        "protocol": PROTOCOL,
+        "protocol": protocol(columns, sgd),
         "random_seeds": list(random_seeds),
         "seed": seed,
         "short_labels": {column: names for column, names in short.items() if names},
     }
+    if LINEAR_SGD in columns:
+        about["sgd"] = asdict(sgd)
+    if capped := capped_k(columns, len(splits["training"])):
+        about["capped_k"] = capped
+    return about
+
+
+def _table(cells: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Lines of a Markdown table whose columns stand below each other; the first one is flush left."""
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    for number, (first, *rest) in enumerate(cells):
+        padded = [first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(rest, widths[1:], strict=True))]
+        yield "| " + " | ".join(padded) + " |"
+        if number == 0:
+            yield "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
 
 
 def _heading(column: str) -> str:

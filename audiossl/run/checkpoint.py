@@ -157,14 +157,14 @@ def checkpoints_of_run(folder: str | os.PathLike[str], keep: int) -> Checkpoints
     return Checkpoints(Path(folder) / files.CHECKPOINTS, keep, best)
 
 
-def weights_of_run(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The method's weights in the last checkpoint of a run, for another run to begin from.
+def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from") -> dict[str, Any]:
+    """The method's weights in the last checkpoint of a run, for another run to begin from; `flag` names the folder.
 
     Raises `UserError` when the folder holds no checkpoint, or a damaged one.
     """
     path = Checkpoints(Path(folder) / files.CHECKPOINTS, keep=1, best="").latest()
     if path is None:
-        raise UserError(f"--run.start_from {folder}: there is no checkpoint in it; name the folder of a run.")
+        raise UserError(f"{flag} {folder}: there is no checkpoint in it; name the folder of a run.")
     (weights,) = read_state(path)["models"]
     return weights
 

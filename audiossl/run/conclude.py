@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from audiossl import __version__
@@ -10,7 +11,7 @@ from audiossl.encoder import AudioEncoder
 from audiossl.explain.views import example_pictures
 from audiossl.probes.config import ProbeTableConfig
 from audiossl.probes.features import why_no_probe
-from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, ProbeTable, probe_table
+from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, Cell, ProbeTable, probe_table
 from audiossl.run import files
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
@@ -18,12 +19,22 @@ from audiossl.transforms.views import MultiCrop
 
 
 def conclude(
-    session: Session, encoder: AudioEncoder, views: MultiCrop, clips: CachedClips, probe: ProbeTableConfig
+    session: Session,
+    encoder: AudioEncoder,
+    views: MultiCrop,
+    clips: CachedClips,
+    probe: ProbeTableConfig,
+    labels: str = "without labels",
+    classifier: dict[str, float] | None = None,
 ) -> None:
-    """Save the encoder, probe it where there are labels, write report.html, and print what came out."""
+    """Save the encoder, probe it where there are labels, write report.html, and print what came out.
+
+    `labels` says how many the method has seen, for the model card. `classifier` holds the accuracies in percent of a
+    method's own classifier, by split, which the table then shows beside the probes.
+    """
     encoder.eval()
     folder = session.out / files.ENCODER
-    encoder.save_pretrained(folder, extra=training_facts(session, clips))
+    encoder.save_pretrained(folder, extra=training_facts(session, clips, labels))
     table = None
     if reason := why_no_probe(clips):
         session.say(f"no table of scores: {reason}")
@@ -34,7 +45,10 @@ def conclude(
             random_seeds=probe.random_seeds,
             columns=QUICK_COLUMNS if probe.quick else ALL_COLUMNS,
             say=lambda text: session.say(f"probing: {text}"),
+            calibrate_random=probe.calibrate_random,
         )
+        if classifier is not None:
+            table = with_classifier(table, classifier, labels)
     page = write_report(
         session.out,
         scores=table,
@@ -44,12 +58,25 @@ def conclude(
     session.say(_summary(table, folder, page))
 
 
-def training_facts(session: Session, clips: CachedClips) -> dict[str, Any]:
+def with_classifier(table: ProbeTable, accuracies: dict[str, float], labels: str) -> ProbeTable:
+    """The table with a first column for the encoder's own classifier, from its accuracies in percent by split."""
+    chosen = {"validation": accuracies["validation"]}
+    first, *others = table.rows
+    first = replace(first, scores={"classifier": Cell(accuracies["testing"], chosen=chosen), **first.scores})
+    sentence = (
+        f"{table.about['protocol']}; classifier: the head that the network was trained with ({labels}), whole clips; "
+        "the network has seen those labels, whatever the other columns count"
+    )
+    about = {**table.about, "protocol": sentence}
+    return replace(table, rows=[first, *others], columns=("classifier", *table.columns), about=about)
+
+
+def training_facts(session: Session, clips: CachedClips, labels: str) -> dict[str, Any]:
     """What the model card says of the training."""
     training = clips.split("training")
     last = session.recorder.history[-1] if session.recorder.history else {}
     return {
-        "Trained on": f"{len(training)} clips of {clips.name} ({clips.split_rule.rstrip('.')}), without labels",
+        "Trained on": f"{len(training)} clips of {clips.name} ({clips.split_rule.rstrip('.')}), {labels}",
         "Length": f"{session.run.epochs} epochs, {last.get('step', 0)} steps, seed {session.run.seed}",
         "Precision": session.precision,
         "audiossl": __version__,

@@ -14,6 +14,7 @@ COLUMNS = {
     "epoch": "epoch",
     "loss": "loss",
     "lr": "lr",
+    "valid. %": "validation_accuracy",
     "kNN %": "knn",
     "std": "feature_std",
     "RankMe": "rankme",
@@ -21,6 +22,8 @@ COLUMNS = {
     "wait %": "data_wait_percent",
     "GB": "memory_gb",
 }
+# Shown only where the first row has it: the accuracy of a method's own classifier.
+ONLY_SOME = {"validation_accuracy"}
 MINUTE_S = 60.0
 
 
@@ -37,6 +40,7 @@ class Console:
         self._bar: tqdm[Any] | None = None
         self._spoke = time.monotonic()
         self._rows = 0
+        self._columns: dict[str, str] = {}
 
     def say(self, sentence: str) -> None:
         """One line."""
@@ -75,11 +79,13 @@ class Console:
 
     def row(self, values: Mapping[str, Any]) -> None:
         """One row of the table of epochs; its heading is repeated every 20 rows."""
+        if not self._rows:
+            self._columns = {name: key for name, key in COLUMNS.items() if key not in ONLY_SOME or key in values}
         if self._rows % 20 == 0:
-            self.say("".join(f"{heading:>10}" for heading in COLUMNS))
+            self.say("".join(f"{heading:>10}" for heading in self._columns))
         self._rows += 1
         self._spoke = time.monotonic()
-        self.say("".join(f"{cell(values.get(key)):>10}" for key in COLUMNS.values()))
+        self.say("".join(f"{cell(values.get(key)):>10}" for key in self._columns.values()))
 
 
 def cell(value: Any) -> str:

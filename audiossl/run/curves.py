@@ -38,9 +38,11 @@ class Chart:
 
 
 CHARTS = (
-    Chart(("loss",), "Loss", "Falls when the student learns its teacher's targets."),
+    Chart(("loss",), "Loss", "Falls while something is learnt."),
     Chart(("loss_over_ln_k",), "Loss / ln K", "1 is a uniform output, where nothing is learnt: it must leave 1."),
     Chart(("knn",), "kNN, %", "Validation clips named by their neighbours: the proof that something is learnt."),
+    Chart(("validation_accuracy",), "Accuracy, validation, %", "Whole validation clips that the classifier names."),
+    Chart(("training_accuracy",), "Accuracy, training views, %", "Far above validation: clips are learnt by heart."),
     Chart(("teacher_entropy",), "Teacher entropy, nats", "ln K: uniform targets. 0 with KL 0: one point."),
     Chart(("kl",), "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),
     Chart(("feature_std",), "Feature spread", "1 is isotropic, near 0 is collapse to one point."),

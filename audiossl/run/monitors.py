@@ -3,7 +3,7 @@
 Self-distillation can stop learning while its loss looks fine: every clip gets the same output (collapse), or
 the targets stay uniform and the loss sits at ln K. `feature_std` and `rankme` see this without labels,
 `OnlineKNN` with the labels of the training and validation splits, and `verdict` turns all curves into one
-sentence.
+sentence. Of a classifier there is its accuracy on validation clips as well.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from audiossl.run.verdict import verdict
 if TYPE_CHECKING:
     from audiossl.data.cached import CachedClips
     from audiossl.encoder import AudioEncoder
+    from audiossl.run.session import Session
 
-__all__ = ["OnlineKNN", "feature_std", "knn_accuracy", "rankme", "verdict"]
+__all__ = ["OnlineKNN", "classifier_accuracy", "feature_std", "knn_accuracy", "monitor", "rankme", "verdict"]
 
 
 def feature_std(features: Tensor) -> float:
@@ -95,6 +96,28 @@ def knn_accuracy(train_x: np.ndarray, train_y: np.ndarray, x: np.ndarray, y: np.
     return 100.0 * float(np.mean(knn_predict(train_x, train_y, x, n_classes=int(train_y.max()) + 1) == y))
 
 
+def classifier_accuracy(encoder: nn.Module, head: nn.Module, clips: CachedClips, batch_size: int = 256) -> float:
+    """Percent of the labelled clips whose label a head (B, D) -> (B, C) on an encoder's features puts first.
+
+    Both run in evaluation mode, and their modes are restored. NaN when no clip has a label.
+    """
+    from audiossl.probes.features import waves_to_features
+
+    labels = np.asarray(clips.label_ids)
+    clips, labels = clips.subset(np.flatnonzero(labels >= 0)), labels[labels >= 0]
+    if not len(labels):
+        return math.nan
+    network = nn.Sequential(encoder, head)
+    modes = encoder.training, head.training
+    network.eval()
+    try:
+        logits = waves_to_features(network, clips, batch_size, next(head.parameters()).device)
+    finally:
+        encoder.train(modes[0])
+        head.train(modes[1])
+    return 100.0 * float(np.mean(logits.argmax(1) == labels))
+
+
 class OnlineKNN:
     """Monitors of an encoder on a fixed set of clips: kNN in percent, feature_std and rankme.
 
@@ -153,6 +176,13 @@ class OnlineKNN:
         finally:
             encoder.train(was_training)
         return values
+
+
+def monitor(session: Session, encoder: AudioEncoder, knn: OnlineKNN, epoch: int) -> dict[str, float]:
+    """Is it learning? kNN, spread and rank of the encoder's features; with the first epoch, the floors of kNN."""
+    if not session.is_main or not session.monitor_due(epoch):
+        return {}
+    return {**knn(encoder), **(knn.floors(encoder) if epoch == 0 else {})}
 
 
 def _draw(clips: CachedClips, limit: int, seed: int) -> CachedClips:

@@ -144,6 +144,7 @@ def _column(table: Mapping[str, Any] | None, column: str) -> dict[str, float]:
 
 def _tiles(rows: Sequence[Row]) -> str:
     shown = (
+        ("Classifier, validation", "validation_accuracy", "{:.1f} %"),
         ("kNN, validation", "knn", "{:.1f} %"),
         ("Loss / ln K", "loss_over_ln_k", "{:.3f}"),
         ("Feature spread", "feature_std", "{:.2f}"),

@@ -8,10 +8,11 @@ the thresholds stand beside them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 Row = Mapping[str, float]
+Check = Callable[[list[dict[str, float]]], str | None]
 
 # No warning before this many epochs lie behind (a loss at ln K is normal at the start).
 PATIENCE_EPOCHS = 3
@@ -50,7 +51,9 @@ def verdict(history: Sequence[Row]) -> str | None:
 
     Rows of one epoch are averaged, so step rows and epoch rows may be mixed, as in metrics.jsonl. Every key
     is optional: epoch, step, loss, loss_over_ln_k, teacher_entropy and kl (nats), feature_std, rankme, lr,
-    knn, knn_random, knn_chance (percent). Only a value that is not finite is reported in the first epoch.
+    knn, knn_random, knn_chance, training_accuracy, validation_accuracy (percent). A run with a training_accuracy
+    learns from labels, and is judged by its validation_accuracy alone. Only a value that is not finite is
+    reported in the first epoch.
 
     >>> verdict([{"epoch": 0, "loss": 5.5}]) is None
     True
@@ -65,7 +68,10 @@ def verdict(history: Sequence[Row]) -> str | None:
     late = _steps(epochs) >= PATIENCE_STEPS
     if len(epochs) < 2 or not late:
         return None
-    checks = (_one_point, _dimensional, _uniform, _rising, _knn)
+    checks: tuple[Check, ...] = (_one_point, _dimensional, _uniform, _rising, _knn)
+    if any("training_accuracy" in row for row in epochs):
+        # A classifier's features gather at one point a label, so they use few directions: that is no collapse.
+        checks = (_classifier,)
     return next((message for check in checks if (message := check(epochs))), None)
 
 
@@ -181,8 +187,8 @@ def _rising(epochs: list[dict[str, float]]) -> str | None:
     )
 
 
-def _measured(epochs: list[dict[str, float]]) -> list[tuple[float, float]]:
-    return [(row["epoch"], row["knn"]) for row in epochs if math.isfinite(row.get("knn", math.nan))]
+def _measured(epochs: list[dict[str, float]], key: str = "knn") -> list[tuple[float, float]]:
+    return [(row["epoch"], row[key]) for row in epochs if math.isfinite(row.get(key, math.nan))]
 
 
 def _knn(epochs: list[dict[str, float]]) -> str | None:
@@ -211,5 +217,28 @@ def _knn(epochs: list[dict[str, float]]) -> str | None:
             f"kNN ({last[-1]:.1f} %) is not above {name} ({floor:.1f} %) after {len(epochs)} epochs: the "
             "views may share what should be ignored (level, room, speaker) or nothing is learnt; try other "
             "views, a lower teacher temperature, fewer prototypes, or more steps."
+        )
+    return None
+
+
+def _classifier(epochs: list[dict[str, float]]) -> str | None:
+    """A classifier that gets worse on validation clips, or never gets better than chance."""
+    accuracy = _measured(epochs, "validation_accuracy")
+    if len(accuracy) < KNN_PATIENCE_EPOCHS:
+        return None
+    top_epoch, top = max(accuracy, key=lambda pair: pair[1])
+    last = [value for _, value in accuracy[-KNN_PATIENCE_EPOCHS:]]
+    if max(last) < top - 3 * KNN_ERROR:
+        return (
+            f"Accuracy on validation clips has fallen from {top:.1f} % (epoch {top_epoch:g}) to {last[-1]:.1f} %: "
+            "the training clips are learnt by heart; keep the best checkpoint and try stronger views, more weight "
+            "decay, dropout, or fewer epochs."
+        )
+    chance = next((row["knn_chance"] for row in epochs if "knn_chance" in row), 0.0)
+    if max(last) <= chance + KNN_ERROR:
+        return (
+            f"Accuracy on validation clips ({last[-1]:.1f} %) is not above chance ({chance:.1f} %) after "
+            f"{len(epochs)} epochs: try another learning rate, milder views or more steps, and look whether the "
+            "labels belong to the clips."
         )
     return None

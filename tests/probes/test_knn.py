@@ -5,7 +5,8 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from audiossl.errors import UserError
-from audiossl.probes.knn import knn_predict
+from audiossl.probes import knn
+from audiossl.probes.knn import knn_predict, knn_rankings
 
 
 def blobs(n, d=6, classes=4, seed=0, spread=1.5):
@@ -76,3 +77,55 @@ def test_labels_without_training_rows_and_no_queries():
 def test_no_training_rows_is_said():
     with pytest.raises(UserError, match="training"):
         knn_predict(np.zeros((0, 3)), np.zeros(0), np.zeros((1, 3)))
+
+
+def plain_rankings(x, y, queries, k, classes):
+    """Neighbours by similarity, then by row number; labels by votes, then by number."""
+    unit = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) for rows in (x, queries)]
+    similarity = unit[1] @ unit[0].T
+    ranked = []
+    for row in similarity:
+        votes = np.zeros(classes)
+        for i in np.argsort(-row, kind="stable")[:k]:
+            votes[y[i]] += np.exp((row[i] - row.max()) / 0.07)
+        ranked.append(np.argsort(-votes, kind="stable")[:5])
+    return np.array(ranked)
+
+
+@pytest.mark.parametrize("repeated", [1, 4])  # copies of every row: ties at each k
+def test_one_search_gives_what_every_k_gives_alone(repeated):
+    x, y = blobs(90, classes=7)
+    x, y = np.repeat(x, repeated, axis=0), np.random.default_rng(3).permutation(np.repeat(y, repeated))
+    queries, _ = blobs(40, classes=7, seed=1)
+    together = knn_rankings(x, y, queries, (10, 20, 50, 200), n_classes=7)
+    for k, ranked in together.items():
+        assert np.array_equal(ranked, knn_rankings(x, y, queries, (k,), n_classes=7)[k])
+        assert np.array_equal(ranked[:, 0], knn_predict(x, y, queries, k=k, n_classes=7))
+        assert np.array_equal(ranked, plain_rankings(x, y, queries, k, 7))
+
+
+def test_one_query_many_neighbours_and_few_classes():
+    x, y = blobs(30, classes=2)
+    rankings = knn_rankings(x, y, x[:1], (10, 200))
+    assert {k: ranked.shape for k, ranked in rankings.items()} == {10: (1, 2), 200: (1, 2)}
+    assert np.array_equal(rankings[200], knn_rankings(x, y, x[:1], (30,))[30])
+
+
+def test_memory_is_bounded_and_the_answer_is_the_same(monkeypatch):
+    x, y = blobs(300)
+    queries, _ = blobs(50, seed=1)
+    expected = knn_rankings(x, y, queries, (10, 100))
+    rows = []
+    monkeypatch.setattr(knn, "MAX_SIMILARITIES", 1500)
+    search = knn._neighbours
+    monkeypatch.setattr(knn, "_neighbours", lambda part, *rest: rows.append(len(part)) or search(part, *rest))
+    for k, ranked in knn_rankings(x, y, queries, (10, 100)).items():
+        assert np.array_equal(ranked, expected[k])
+    assert set(rows) == {5}
+
+
+@pytest.mark.parametrize("ks", [(), (0,), (20, -1)])
+def test_no_neighbours_is_said(ks):
+    x, y = blobs(10)
+    with pytest.raises(UserError, match="k must be at least 1"):
+        knn_rankings(x, y, x, ks)

@@ -2,15 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from audiossl.recipes.esvit_speechcommands import Config, build, run
 from audiossl.transforms import FrontEndConfig, MultiCrop, build_frontend
@@ -45,25 +42,6 @@ SETTINGS = {
 }
 STILL = ("--optim.lr", "0", "--optim.lr_end", "0")
 SMALL = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory):
-    """Three "words" by six "speakers" in the layout of Speech Commands: low, high and rising tones in noise."""
-    root = tmp_path_factory.mktemp("tones")
-    random = np.random.default_rng(0)
-    t = np.arange(RATE // 2) / RATE
-    for word, (begin, end) in {"low": (300, 300), "high": (2000, 2000), "rise": (400, 1600)}.items():
-        (root / word).mkdir()
-        for speaker in range(6):
-            for take in range(5):
-                pitch = np.cumsum(np.linspace(begin, end, len(t)) * (1 + 0.05 * speaker)) / RATE
-                wave = 0.3 * np.sin(2 * np.pi * pitch) + 0.05 * random.standard_normal(len(t))
-                soundfile.write(root / word / f"{speaker:08x}_nohash_{take}.wav", wave, RATE)
-    for name, speaker in (("validation", 4), ("testing", 5)):
-        lines = [f"{word}/{speaker:08x}_nohash_{take}.wav" for word in ("low", "high", "rise") for take in range(5)]
-        (root / f"{name}_list.txt").write_text("\n".join(lines))
-    return root
 
 
 def command(tones, out, *flags):
@@ -117,25 +95,10 @@ def test_the_encoder_of_a_run_embeds_new_audio(finished, tones):
     assert np.isfinite(result.embeddings).all()
 
 
-def wait_for(condition, process, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < end, "the run did not get there"
-        time.sleep(0.02)
-
-
-def test_a_run_killed_in_mid_epoch_ends_with_the_same_bytes(tones, finished, tmp_path):
+def test_a_run_killed_in_mid_epoch_ends_with_the_same_bytes(tones, finished, tmp_path, kill_in_second_epoch):
     out = tmp_path / "killed"
-    flags = command(tones, out, "--run.precision", "fp32", "--run.checkpoint_minutes", "0.00001")
-    process = subprocess.Popen([sys.executable, RECIPE, *flags])
-    try:
-        # Three steps an epoch: killed behind the first step of the second epoch, or a little later.
-        wait_for(lambda: any(out.glob("checkpoints/epoch-0001_batch-*")), process)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not (out / "encoder").exists()
+    flags = command(tones, out, "--run.precision", "fp32")
+    kill_in_second_epoch(RECIPE, flags, out)
     subprocess.run([sys.executable, RECIPE, *flags, "--run.resume"], check=True, timeout=300)
     assert weights(out) == weights(finished)
 
