@@ -1,8 +1,8 @@
 """A clip as a bag of patches: a network sees each patch of a grid, and their vectors are pooled to one (EMP-SSL).
 
-Tong et al., EMP-SSL: Towards Self-Supervised Learning in One Training Epoch, 2023: the features are a linear layer, batch
-norm and relu on the network's; a clip has the mean over its patches. The paper draws its patches at random in testing
-too; here they lie on a grid, so that a clip has one embedding.
+Tong et al., EMP-SSL: Towards Self-Supervised Learning in One Training Epoch, 2023: the features are a linear layer,
+batch norm and relu on the network's; a clip has the mean over its patches. The paper draws its patches at random in
+testing too; here they lie on a grid, so that a clip has one embedding.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class BagOfPatches(nn.Module):
     Attributes: dim, length of a patch's vector; feature_dim, length of the pooled one; patch_dim, length of what
     `of_patches` gives, which a projector takes; size (f, t) of a patch; projector, where it is part of the output.
 
-    >>> bag = BagOfPatches(BackboneConfig("resnet10"), BagConfig(8, feature_dim=32), PatchesConfig(patch_s=0.5), (64, 96), 1.0)
+    >>> config = BagConfig(n_patches=8, feature_dim=32)
+    >>> bag = BagOfPatches(BackboneConfig("resnet10"), config, PatchesConfig(patch_s=0.5), (64, 96), clip_s=1.0)
     >>> output = bag.eval()(torch.zeros(2, 1, 64, 96))
     >>> output.features.shape, output.patches.shape, output.grid
     (torch.Size([2, 32]), torch.Size([2, 8, 32]), (1, 8))
@@ -62,13 +63,12 @@ class BagOfPatches(nn.Module):
                 "other: raise --bag.n_patches or lower it."
             )
         self.network: Backbone = build_backbone(backbone, self.size, in_channels + self.band_channel)
-        kind = {"activation": config.activation, "batch_norm": config.batch_norm}
-        width = self.network.feature_dim
-        self.head = FeatureHead(width, config.feature_dim, **kind) if config.feature_dim else nn.Identity()
+        width, kind = self.network.feature_dim, (config.activation, config.batch_norm)
+        self.head = FeatureHead(width, config.feature_dim, *kind) if config.feature_dim else nn.Identity()
         self.patch_dim = config.feature_dim or width
         self.projector: Projector | None = None
         if config.output == "projection":
-            self.projector = Projector(self.patch_dim, self.patch_dim, config.projection_dim, **kind)
+            self.projector = Projector(self.patch_dim, self.patch_dim, config.projection_dim, *kind)
         self.dim = config.projection_dim if self.projector is not None else self.patch_dim
         self.feature_dim = self.dim * {"mean_std": 2, "ordered": config.segments}.get(config.pool, 1)
 

@@ -106,6 +106,20 @@ class AudioEncoder(nn.Module):
             )
         return cls(frontend, normalize or Normalize(), backbone, config)
 
+    @property
+    def network(self) -> Backbone:
+        """The backbone, where it sees whole pictures; raises UserError for a bag, whose network sees patches alone."""
+        if isinstance(self.backbone, BagOfPatches):
+            raise UserError("this encoder sees a clip as a bag of patches: give one whose network sees whole pictures.")
+        return self.backbone
+
+    @property
+    def bag(self) -> BagOfPatches:
+        """The bag of patches, where a clip is one; raises UserError for any other encoder."""
+        if not isinstance(self.backbone, BagOfPatches):
+            raise UserError("this encoder sees whole pictures: give one that sees a clip as a bag of patches.")
+        return self.backbone
+
     def image(self, wave: Tensor) -> Tensor:
         """Normalised picture (B, C, F, T) of waves (B, S), int16 or floats in [-1, 1] at `sample_rate`."""
         return self.normalize(self.frontend(as_float(wave)))
@@ -128,7 +142,7 @@ class AudioEncoder(nn.Module):
         What a block is, and how it is pooled, stands in `audiossl.backbones.last_blocks`.
         Raises UserError when the network has fewer blocks.
         """
-        return last_blocks(self.backbone, self.image(wave), n, avgpool_patchtokens).float()
+        return last_blocks(self.network, self.image(wave), n, avgpool_patchtokens).float()
 
     def patches(self, wave: Tensor) -> Patches:
         """Regions of waves (B, S), with the middles of their cells in seconds and Hz.

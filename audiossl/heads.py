@@ -80,9 +80,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "no
 
 
 class FeatureHead(nn.Sequential):
-    """EMP-SSL's feature layer (Tong et al., 2023): Linear - [batch norm] - activation, with torch's own initial weights.
+    """EMP-SSL's feature layer (Tong et al., 2023): Linear - [batch norm] - activation.
 
-    Weights of deviation 0.001, which a public implementation has in their place, collapse on audio within three steps.
+    With torch's own initial weights: weights of deviation 0.001, which a public implementation has in their place,
+    collapse on audio within three steps.
 
     Shape: (B, in_dim) to (B, dim).
 

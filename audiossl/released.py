@@ -129,7 +129,7 @@ def load_released(
     tensors, backbone_config = _read(path, arch, checkpoint_key)
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's draws alone
         encoder = AudioEncoder.build(EncoderConfig(config, backbone_config, clip_s), normalize)
-    _fill(encoder.backbone, tensors, path, arch)
+    _fill(encoder.network, tensors, path, arch)
     return encoder.eval()
 
 

@@ -57,7 +57,7 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, Patches,
     encoder = new_encoder(config.frontend, config.backbone, training, config.bag, config.views)
     patches = Patches(config.views, encoder.image_size, training.clip_s)
     learned = encoder.frontend if list(encoder.frontend.parameters()) else None
-    return encoder, patches, EmpSsl(encoder.backbone, config.method, learned)
+    return encoder, patches, EmpSsl(encoder.bag, config.method, learned)
 
 
 def main(config: Config) -> None:

@@ -59,7 +59,7 @@ def build(config: Config, training: CachedClips) -> tuple[AudioEncoder, MultiCro
     encoder = new_encoder(config.frontend, config.backbone, training)
     views = MultiCrop(config.views, encoder.image_size, training.clip_s)
     learned = encoder.frontend if list(encoder.frontend.parameters()) else None
-    method = EsViT(encoder.backbone, config.method, learned, training.clip_s)
+    method = EsViT(encoder.network, config.method, learned, training.clip_s)
     encoder.backbone = method.encoder  # the teacher's
     return encoder, views, method
 

@@ -67,7 +67,7 @@ def build(config: Config, training: CachedClips, taught: CachedClips) -> tuple[A
     if config.method.class_weights == "balanced":
         weights = balanced_weights(torch.from_numpy(taught.label_ids), n_classes)
     learned = encoder.frontend if list(encoder.frontend.parameters()) else None
-    return encoder, views, Supervised(encoder.backbone, n_classes, config.method, weights, learned)
+    return encoder, views, Supervised(encoder.network, n_classes, config.method, weights, learned)
 
 
 def accuracies(encoder: AudioEncoder, learner: Supervised, clips: CachedClips) -> dict[str, float]:

@@ -21,7 +21,7 @@ FOLDERS = {
 LAYERS = (
     {"errors"},
     {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained"},
-    {"config", "config_help", "config_sources", "optim", "data", "methods"},
+    {"bag", "bag_config", "config", "config_help", "config_sources", "optim", "data", "methods"},
     {"encoder", "encoder_files", "released", "model_card", "windows", "embeddings"},
     {"run", "probes", "explain", "featurize", "hear", "hub"},
     {"recipes", "cli", "cli_cleanup", "cli_inspect", "cli_inspect_encoder", "cli_probe", "doctor"},

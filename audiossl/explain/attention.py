@@ -143,8 +143,8 @@ def attention_of_blocks(encoder: AudioEncoder, wave: Tensor | np.ndarray) -> lis
         stack.enter_context(evaluating(encoder))
         for name, block, module in found:
             stack.enter_context(records[name].of(block, module))
-        output = encoder.backbone(encoder.image(batch))
-    n_prefix = getattr(encoder.backbone.net, "num_prefix_tokens", 0)
+        output = encoder.network(encoder.image(batch))
+    n_prefix = getattr(encoder.network.net, "num_prefix_tokens", 0)
     blocks = []
     for name, block, _ in found:
         record = records[name]
@@ -154,7 +154,7 @@ def attention_of_blocks(encoder: AudioEncoder, wave: Tensor | np.ndarray) -> lis
             grid, stride = record.grid, _stage_stride(encoder, name)
             tokens = _swin_tokens(grid, block.window_size, block.shift_size)
         else:
-            grid, stride = output.grid, encoder.backbone.stride
+            grid, stride = output.grid, encoder.network.stride
             tokens = _vit_tokens(encoder, grid, n_prefix)
         if tokens.shape != (record.weights.shape[0], record.weights.shape[-1]):
             raise _no_attention(encoder)
@@ -244,11 +244,11 @@ class _Record:
 
 def _blocks(encoder: AudioEncoder) -> list[tuple[str, nn.Module, Any]]:
     """Name, block and attention module of every block, in their order in the network."""
-    modules = dict(encoder.backbone.net.named_modules())
+    modules = dict(encoder.network.net.named_modules())
     found: list[tuple[str, nn.Module, Any]] = [
         (name, module, module.attn) for name, module in modules.items() if isinstance(module, PaddedSwinBlock)
     ]
-    if not found and hasattr(encoder.backbone.net, "num_prefix_tokens"):
+    if not found and hasattr(encoder.network.net, "num_prefix_tokens"):
         found = [
             (name.rpartition(".")[0], module, module)
             for name, module in modules.items()
@@ -267,7 +267,7 @@ def _no_attention(encoder: AudioEncoder) -> UserError:
 def _stage_stride(encoder: AudioEncoder, name: str) -> tuple[int, int]:
     """Rows and frames to a cell of the stage of a Swin block, layers.STAGE.blocks.NUMBER."""
     reduction = 2 ** int(name.split(".")[1])
-    patch = encoder.backbone.patch_size
+    patch = encoder.network.patch_size
     return patch[0] * reduction, patch[1] * reduction
 
 
@@ -282,6 +282,6 @@ def _swin_tokens(grid: tuple[int, int], window: tuple[int, int], shift: tuple[in
 def _vit_tokens(encoder: AudioEncoder, grid: tuple[int, int], n_prefix: int) -> Tensor:
     """Cell of each token (1, N): what stands before the cells has none."""
     before = torch.full((n_prefix,), NO_CELL)
-    if n_prefix and getattr(encoder.backbone.net, "cls_token", None) is not None:
+    if n_prefix and getattr(encoder.network.net, "cls_token", None) is not None:
         before[0] = CLASS_TOKEN
     return torch.cat([before, torch.arange(grid[0] * grid[1])])[None]

@@ -78,7 +78,7 @@ def correspondence(
     """
     a, b = (torch.as_tensor(w).reshape(1, -1).to(encoder.normalize.mean.device) for w in (wave_a, wave_b))
     with evaluating(encoder):
-        first, second = (regions_of(encoder.backbone, encoder.image(wave), stage) for wave in (a, b))
+        first, second = (regions_of(encoder.network, encoder.image(wave), stage) for wave in (a, b))
     cells_a, cells_b = (
         cells_of(encoder.frontend, wave.shape[1], found.grid, found.stride) for wave, found in ((a, first), (b, second))
     )

@@ -79,7 +79,7 @@ def examine_two_views(
     change = Change(torch.tensor([0]), torch.tensor([shift]), torch.tensor([first_row]), torch.tensor([config.gain_db]))
     with evaluating(encoder):
         views = known_views(encoder, wave, change, config, SILENCE_DB, torch.Generator().manual_seed(0), stage)
-        regions = [regions_of(encoder.backbone, image, stage) for image in (views.image_a, views.image_b)]
+        regions = [regions_of(encoder.network, image, stage) for image in (views.image_a, views.image_b)]
     whole = [cells_of(encoder.frontend, views.wave_a.shape[1], part.grid, part.stride) for part in regions]
     rows = slice(first_row, first_row + views.image_b.shape[2])
     cells_b = replace(whole[1], frequencies=whole[1].frequencies[rows])

@@ -107,7 +107,7 @@ def known_views(
 
 def grid_of(encoder: AudioEncoder, image: Tensor, stage: int | None) -> tuple[Size, Size]:
     """Cells (F', T') that a stage of the encoder makes of a picture (B, C, F, T), and rows and frames to each."""
-    found = regions_of(encoder.backbone, image[:1], stage)
+    found = regions_of(encoder.network, image[:1], stage)
     return found.grid, found.stride
 
 

@@ -125,7 +125,7 @@ def measure(
 
     Raises UserError when no cell is left that holds sound and lies in both views, and for a stage that there is not.
     """
-    check_stage(encoder.backbone, config.stage)
+    check_stage(encoder.network, config.stage)
     networks = [("encoder", encoder)]
     networks += [(f"random weights, seed {seed}", encoder.randomised(seed)) for seed in config.random_seeds]
     networks += [(name, encoder) for name in (PICTURE, SAME, CHANCE)]
@@ -206,7 +206,7 @@ def _matches(
     def look(image: torch.Tensor) -> Regions:
         if name == PICTURE:
             return picture_regions(image, cells.stride)
-        return regions_of(encoder.backbone, image, stage)
+        return regions_of(encoder.network, image, stage)
 
     best = similarity(look(views.image_a).patches, look(views.image_b).patches).max(-1)
     return best.indices.cpu().numpy()[:, :, None], best.values.cpu().numpy()

@@ -159,7 +159,8 @@ class EmpSsl(nn.Module):
         if other:
             found = "has no projector" if not trained else f"has a projector of other shapes ({other[0]})"
             raise UserError(
-                f"--method.projector {source} {found}: give a run of EMP-SSL with the same feature and projection widths."
+                f"--method.projector {source} {found}: give a run of EMP-SSL with the same --bag.feature_dim and "
+                "--bag.projection_dim."
             )
         self.projector.load_state_dict(trained)
         self.projector.requires_grad_(False)

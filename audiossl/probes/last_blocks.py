@@ -16,7 +16,7 @@ class LastBlocks(nn.Module):
 
     def __init__(self, encoder: AudioEncoder, n: int, avgpool_patchtokens: bool = False):
         super().__init__()
-        check_last_blocks(encoder.backbone, n, avgpool_patchtokens)
+        check_last_blocks(encoder.network, n, avgpool_patchtokens)
         self.encoder = encoder
         self.sample_rate = encoder.sample_rate
         self.n, self.avgpool_patchtokens = n, avgpool_patchtokens

@@ -15,13 +15,13 @@ from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, Cell, ProbeTable, 
 from audiossl.run import files
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
-from audiossl.transforms.views import MultiCrop
+from audiossl.transforms import MultiCrop, Patches
 
 
 def conclude(
     session: Session,
     encoder: AudioEncoder,
-    views: MultiCrop,
+    views: MultiCrop | Patches,
     clips: CachedClips,
     probe: ProbeTableConfig,
     labels: str = "without labels",
