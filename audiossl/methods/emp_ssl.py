@@ -98,6 +98,7 @@ class EmpSsl(nn.Module):
             apart, weight = -uniformity(z, config.t, config.gather), config.invariance
         loss = -apart - weight * alike
         logs = {"loss": loss.detach(), "invariance": alike.detach(), "coding_rate": rate.detach()}
+        logs["collapse_rate"] = torch.full_like(rate.detach(), least)
         # 0 where all clips are one, 1 where they are as different as can be.
         logs["rate_share"] = (rate.detach() - least) / max(largest - least, 1e-6)
         logs["effective_rank"] = effective_rank(z.detach().mean(0))

@@ -12,7 +12,7 @@ from torch import Tensor
 from audiossl.run.console import Console
 from audiossl.run.ranks import Ranks
 from audiossl.run.tracking import Meter, MetricsFile
-from audiossl.run.verdict import verdict
+from audiossl.run.verdict import early_verdict, verdict
 
 
 class Recorder:
@@ -31,6 +31,8 @@ class Recorder:
         self.history: list[dict[str, Any]] = []  # rows of all finished epochs, those before a resume too
         self.last_loss: float | None = None
         self._window, self._epoch = Meter(), Meter()
+        self._steps: list[dict[str, Any]] = []  # the last two rows of steps
+        self._warned = False  # of a collapse that still lasts
 
     def start_trackers(self, config: dict[str, Any] | None, step: int) -> None:
         """Start Accelerate's trackers behind `step`, so that no point of TensorBoard doubles after a resume.
@@ -52,7 +54,13 @@ class Recorder:
         means = self.ranks.mean(self._window.mean())
         self._window.clear()
         self.last_loss = means.get("loss")
-        self._write({"kind": "step", "epoch": epoch, "step": step, **means, **more})
+        row = {"kind": "step", "epoch": epoch, "step": step, **means, **more}
+        self._write(row)
+        self._steps = [*self._steps, row][-2:]
+        warning = early_verdict(self._steps)
+        if warning and not self._warned:
+            self.console.warn(f"warning: {warning}")
+        self._warned = warning is not None
 
     def write_epoch(self, epoch: int, epochs: int, step: int, more: Mapping[str, float]) -> None:
         """A row of the epoch's means, on the console too, and a warning when the run looks sick."""

@@ -41,6 +41,9 @@ FALLEN_RANK = 0.25
 # Accuracy on 500 clips has a standard error of up to 2 points.
 KNN_ERROR = 2.0
 KNN_PATIENCE_EPOCHS = 10
+# A coding rate below twice that of a collapse, in two rows of 20 steps each: a network with random weights lies above.
+COLLAPSE_FACTOR = 2.0
+COLLAPSE_ROWS = 2
 # A rise of the loss by this share over its best epochs, while kNN does not improve.
 RISEN_LOSS = 0.10
 RISE_EPOCHS = 5
@@ -73,6 +76,24 @@ def verdict(history: Sequence[Row]) -> str | None:
         # A classifier's features gather at one point a label, so they use few directions: that is no collapse.
         checks = (_classifier,)
     return next((message for check in checks if (message := check(epochs))), None)
+
+
+def early_verdict(steps: Sequence[Row]) -> str | None:
+    """One sentence when the rows of steps, within an epoch, show a collapse that need not be waited for, or None.
+
+    Keys: coding_rate and collapse_rate (nats), the rate that clips which are all alike have.
+
+    >>> early_verdict([{"step": 20, "coding_rate": 4.3, "collapse_rate": 4.27}] * 2)[:28]
+    'Collapse: the coding rate is'
+    """
+    last = [row for row in steps if "collapse_rate" in row][-COLLAPSE_ROWS:]
+    if len(last) < COLLAPSE_ROWS or any(row["coding_rate"] > COLLAPSE_FACTOR * row["collapse_rate"] for row in last):
+        return None
+    return (
+        f"Collapse: the coding rate is {last[-1]['coding_rate']:.1f} nats at step {last[-1]['step']:g}, and clips that "
+        f"are all alike have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or a "
+        "smaller --method.invariance."
+    )
 
 
 def by_epoch(history: Sequence[Row]) -> list[dict[str, float]]:
