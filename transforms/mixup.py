@@ -23,7 +23,10 @@ def mix_power(image: Tensor, power: Tensor, share: Tensor) -> Tensor:
     >>> mix_power(image, torch.zeros(1, 1, 1, 1).exp(), torch.tensor([0.5])).item() # ln((e^2 + 1) / 2)
     1.4337...
     """
-    return image.exp().lerp_(power, share[:, None, None, None]).log_()
+    share = share[:, None, None, None]
+    if torch.is_grad_enabled() and (image.requires_grad or power.requires_grad):  # in place, gradients would be lost
+        return image.exp().lerp(power, share).log()
+    return image.exp().lerp_(power, share).log_()
 
 
 class MixupMemory(nn.Module):

@@ -63,3 +63,12 @@ def test_a_restored_memory_goes_on_as_the_first():
     assert len(second) == 4
     assert second.power.equal(first.power)
     assert second.n_seen == first.n_seen
+
+
+def test_gradients_flow_through_a_mixture_to_both_sounds():
+    image, other = (torch.randn(2, 1, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    share = torch.tensor([0.1, 0.6], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda a, b: mix_power(a, b.exp(), share), (image, other))
+    with torch.no_grad():
+        plain = mix_power(image, other.exp(), share)
+    torch.testing.assert_close(mix_power(image, other.exp(), share).detach(), plain)
