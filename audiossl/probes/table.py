@@ -124,6 +124,15 @@ class ProbeTable:
             }
         return json.dumps(content, indent=2, ensure_ascii=False)
 
+    @classmethod
+    def from_plain(cls, content: dict[str, Any]) -> ProbeTable:
+        """The table that `to_json` wrote, without its scores label by label; KeyError or TypeError for another text."""
+        rows = [
+            ProbeRow(row["name"], row["dim"], {column: Cell(**cell) for column, cell in row["scores"].items()})
+            for row in content["rows"]
+        ]
+        return cls(rows, tuple(content["columns"]), content["about"])
+
 
 def probe_table(
     encoder: AudioEncoder | LastBlocks,

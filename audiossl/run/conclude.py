@@ -11,8 +11,8 @@ from audiossl.encoder import AudioEncoder
 from audiossl.explain.views import example_pictures
 from audiossl.probes.config import ProbeTableConfig
 from audiossl.probes.features import why_no_probe
-from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, Cell, ProbeTable, probe_table
-from audiossl.run import files
+from audiossl.probes.table import Cell, ProbeTable
+from audiossl.run import files, stages
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
 from audiossl.transforms import MultiCrop, Patches
@@ -39,15 +39,8 @@ def conclude(
     if reason := why_no_probe(clips):
         session.say(f"no table of scores: {reason}")
     else:
-        table = probe_table(
-            encoder,
-            clips,
-            random_seeds=probe.random_seeds,
-            columns=QUICK_COLUMNS if probe.quick else ALL_COLUMNS,
-            say=lambda text: session.say(f"probing: {text}"),
-            calibrate_random=probe.calibrate_random,
-        )
-        if classifier is not None:
+        table = stages.probed(session.out, encoder, clips, probe, session.say)
+        if classifier is not None and "classifier" not in table.columns:
             table = with_classifier(table, classifier, labels)
     page = write_report(
         session.out,
@@ -55,6 +48,7 @@ def conclude(
         views=example_pictures(encoder.frontend, encoder.normalize, views, clips.split("training")),
         warnings=_skipped(clips),
     )
+    stages.done(session.out, probe)
     session.say(_summary(table, folder, page))
 
 

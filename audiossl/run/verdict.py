@@ -91,8 +91,8 @@ def early_verdict(steps: Sequence[Row]) -> str | None:
         return None
     return (
         f"Collapse: the coding rate is {last[-1]['coding_rate']:.1f} nats at step {last[-1]['step']:g}, and clips that "
-        f"are all alike have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or a "
-        "smaller --method.invariance."
+        f"are all alike have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or "
+        "a smaller --method.invariance."
     )
 
 

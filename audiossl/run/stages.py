@@ -1,0 +1,88 @@
+"""The stages behind pretraining, features and probes: what was done for the same encoder and clips is not done again.
+
+An interrupted experiment that is given again with `--run.resume` trains on where it was, embeds the kinds of features
+that are missing, and probes if there is no table of the same encoder, clips, labels and settings yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from audiossl.data.cached import CachedClips
+from audiossl.encoder import AudioEncoder
+from audiossl.errors import UserError
+from audiossl.probes.config import ProbeTableConfig
+from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features, write_features
+from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, ProbeTable, probe_table
+from audiossl.run import files
+
+KEY = "stage"  # of a table's `about`: the hash of all that it depends on
+
+
+class KeptFeatures(dict[str, np.ndarray]):
+    """Features (N, D) by name, in a file beside: each kind is written when it is there.
+
+    Args:
+        path: of the file; features of another encoder or of other clips in it are left out, and replaced.
+        hashes: of encoder and clips.
+    """
+
+    def __init__(self, path: Path, hashes: tuple[str, str]):
+        self.path, self.hashes = path, hashes
+        try:
+            super().__init__(read_features(path, *hashes))
+        except UserError:  # of an earlier run, or damaged
+            super().__init__()
+
+    def __setitem__(self, name: str, features: np.ndarray) -> None:
+        """Take features, and write the file anew."""
+        super().__setitem__(name, features)
+        write_features(self.path, self, *self.hashes)
+
+
+def probed(
+    folder: Path, encoder: AudioEncoder, clips: CachedClips, probe: ProbeTableConfig, say: Callable[[str], None]
+) -> ProbeTable:
+    """The table of a run's encoder: the one in its folder where nothing that matters has changed, else measured.
+
+    The features are kept in `features.npz` until the table is complete, and longer with `probe.keep_features`.
+    """
+    hashes = encoder_hash(encoder), clips_hash(clips)
+    labels = [list(map(str, clips.labels)), list(clips.splits)]
+    settings = json.dumps([hashes, labels, asdict(probe)], sort_keys=True)
+    key = hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()
+    known = _table_of(folder / files.SCORES, key)
+    if known is not None:
+        say("probed before: nothing that matters has changed")
+        return known
+    table = probe_table(
+        encoder,
+        clips,
+        random_seeds=probe.random_seeds,
+        columns=QUICK_COLUMNS if probe.quick else ALL_COLUMNS,
+        say=lambda text: say(f"probing: {text}"),
+        calibrate_random=probe.calibrate_random,
+        known=KeptFeatures(folder / files.FEATURES, hashes),
+    )
+    table.about[KEY] = key
+    return table
+
+
+def done(folder: Path, probe: ProbeTableConfig) -> None:
+    """The table is written: features that were kept for it alone go."""
+    if not probe.keep_features:
+        (folder / files.FEATURES).unlink(missing_ok=True)
+
+
+def _table_of(path: Path, key: str) -> ProbeTable | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return ProbeTable.from_plain(content) if content["about"].get(KEY) == key else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: it is measured again
+        return None

@@ -1,0 +1,112 @@
+"""Features and probes of a run are done once, again when something that matters has changed, and when damaged."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiossl.backbones import BackboneConfig
+from audiossl.data import DataConfig, cache_clips, open_clips
+from audiossl.encoder import AudioEncoder, EncoderConfig
+from audiossl.probes.config import ProbeTableConfig
+from audiossl.probes.rows import ENCODER, RANDOM
+from audiossl.run import files, stages
+
+QUICK = ProbeTableConfig(quick=True, random_seeds=[0])
+
+
+@pytest.fixture(scope="module")
+def labelled_clips(tmp_path_factory):
+    """Tones of three pitches in noise, by six speakers, split by speaker."""
+    root, random = tmp_path_factory.mktemp("tones"), np.random.default_rng(0)
+    t = np.arange(4000) / 16000
+    for word, hz in {"low": 300, "middle": 900, "high": 2700}.items():
+        (root / word).mkdir()
+        for speaker in range(6):
+            for take in range(4):
+                wave = 0.3 * np.sin(2 * np.pi * hz * t) + 0.05 * random.standard_normal(len(t))
+                soundfile.write(root / word / f"{speaker:08x}_nohash_{take}.wav", wave, 16000)
+    for split, speaker in (("validation", 4), ("testing", 5)):
+        lines = [f"{word}/{speaker:08x}_nohash_{take}.wav" for word in ("low", "middle", "high") for take in range(4)]
+        (root / f"{split}_list.txt").write_text("\n".join(lines))
+    config = DataConfig(root=str(root), clip_s=0.25, cache=str(tmp_path_factory.mktemp("cache")))
+    return cache_clips(open_clips(config), config)
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10", stages=2), clip_s=0.25)).eval()
+
+
+def probe(folder, encoder, clips, config=QUICK):
+    """The table, what was said, and the folder as it is left when the table was written."""
+    said = []
+    table = stages.probed(folder, encoder, clips, config, said.append)
+    (folder / files.SCORES).write_text(table.to_json())
+    stages.done(folder, config)
+    return table, said
+
+
+def test_a_second_time_nothing_is_measured(tmp_path, encoder, labelled_clips):
+    first, said = probe(tmp_path, encoder, labelled_clips)
+    assert any(ENCODER in text for text in said)
+    assert not (tmp_path / files.FEATURES).exists()
+    again, said = probe(tmp_path, encoder, labelled_clips)
+    assert said == ["probed before: nothing that matters has changed"]
+    assert again.markdown() == first.markdown()
+
+
+@pytest.mark.parametrize("what", ["weights", "probes", "labels", "damage"])
+def test_what_has_changed_is_measured_again(tmp_path, encoder, labelled_clips, what):
+    probe(tmp_path, encoder, labelled_clips)
+    clips, config = labelled_clips, QUICK
+    if what == "weights":
+        with torch.no_grad():
+            next(encoder.backbone.parameters()).add_(0.1)
+    elif what == "probes":
+        config = ProbeTableConfig(quick=True, random_seeds=[1])
+    elif what == "labels":
+        clips = labelled_clips.subset(range(1, len(labelled_clips)))
+    else:
+        (tmp_path / files.SCORES).write_text("{")
+    _, said = probe(tmp_path, encoder, clips, config)
+    assert any(ENCODER in text for text in said)
+
+
+def test_an_interrupted_probe_embeds_only_what_is_missing(tmp_path, encoder, labelled_clips, monkeypatch):
+    real = encoder.randomised
+
+    def interrupted(seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoder, "randomised", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stages.probed(tmp_path, encoder, labelled_clips, QUICK, lambda text: None)
+    with np.load(tmp_path / files.FEATURES) as kept:
+        assert ENCODER in kept.files
+        assert f"{RANDOM}0" not in kept.files
+    monkeypatch.setattr(encoder, "randomised", real)
+    monkeypatch.setattr(type(encoder), "forward", _refusing(type(encoder).forward, encoder))
+    table, _ = probe(tmp_path, encoder, labelled_clips)
+    assert table.rows[0].name == ENCODER
+
+
+def _refusing(forward, encoder):
+    """A forward that fails for this very encoder, whose features are there already; its random twin may embed."""
+
+    def call(self, wave):
+        assert self is not encoder, "embedded a second time"
+        return forward(self, wave)
+
+    return call
+
+
+def test_features_stay_where_they_are_asked_for(tmp_path, encoder, labelled_clips):
+    config = ProbeTableConfig(quick=True, random_seeds=[0], keep_features=True)
+    table, _ = probe(tmp_path, encoder, labelled_clips, config)
+    with np.load(tmp_path / files.FEATURES) as kept:
+        assert kept[ENCODER].shape == (len(labelled_clips), encoder.dim)
+    assert json.loads((tmp_path / files.SCORES).read_text())["about"][stages.KEY] == table.about[stages.KEY]
