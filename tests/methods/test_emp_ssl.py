@@ -1,7 +1,12 @@
 """EMP-SSL: the loss by its formulas, groups of patches, a projector that stands still, and what can go wrong."""
 
 import math
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -177,3 +182,24 @@ def test_patches_of_silence_collapse_and_the_logs_show_it():
     assert logs["coding_rate"].item() == pytest.approx(collapse_coding_rate(16, 0.2), rel=1e-3)
     assert logs["rate_share"].abs() < 1e-3
     assert logs["invariance"].item() == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(("spread", "groups"), [("coding_rate", "1"), ("uniformity", "2")])
+def test_two_ranks_are_one_process(tmp_path, spread, groups):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    script = Path(__file__).with_name("emp_ssl_rank.py")
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, tmp_path / f"{name}.pt", spread, groups], env={**os.environ, **environment}
+        )
+        for name, environment in (("two", {"RANK": "0", **world}), ("two", {"RANK": "1", **world}), ("one", {}))
+    ]
+    assert [process.wait(timeout=240) for process in started] == [0, 0, 0]
+    one, two = (torch.load(tmp_path / name) for name in ("one.pt", "two.pt"))
+    torch.testing.assert_close(two["loss"], one["loss"], atol=1e-4, rtol=1e-5)
+    assert one["loss"][-1] < one["loss"][0]
+    for name, value in one["state"].items():
+        torch.testing.assert_close(two["state"][name], value, atol=1e-5, rtol=1e-3, msg=name)
