@@ -134,3 +134,21 @@ def test_an_encoder_of_bags_is_saved_opened_randomised_and_says_where_patches_li
 def test_impossible_bags_name_their_flag(patches, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         a_bag(patches, **changes)
+
+
+def test_what_needs_a_whole_picture_says_so():
+    from audiossl.explain.attention import attention_of_blocks
+    from audiossl.explain.correspondence import correspondence
+
+    encoder = AudioEncoder.build(EncoderConfig(backbone=NETWORK, bag=SMALL, patches=PATCHES)).eval()
+    wave = torch.zeros(16000)
+    for call in (
+        lambda: attention_of_blocks(encoder, wave),
+        lambda: correspondence(encoder, wave, wave),
+        lambda: encoder.last_blocks(wave[None], 2),
+    ):
+        with pytest.raises(UserError, match="sees a clip as a bag of patches"):
+            call()
+    whole = AudioEncoder.build(EncoderConfig(backbone=NETWORK))
+    with pytest.raises(UserError, match="sees whole pictures"):
+        whole.bag  # noqa: B018

@@ -83,10 +83,10 @@ def test_the_encoder_of_a_run_embeds_new_audio_of_any_length(finished, tones):
     encoder = audiossl.load_model(finished / "encoder")
     with torch.no_grad():
         short, long = encoder(torch.randn(2, RATE // 2)), encoder.output(torch.randn(1, 2 * RATE))
-    assert short.shape == (2, 64)
+    assert short.shape == (2, 4 * 64)  # four segments of time
     assert long.patches.shape[1] > 4 * 3
     result = audiossl.featurize(tones / "low", model=str(finished / "encoder"))
-    assert result.embeddings.shape == (30, 64)
+    assert result.embeddings.shape == (30, 4 * 64)
     assert np.isfinite(result.embeddings).all()
 
 
