@@ -154,9 +154,7 @@ class EmpSsl(nn.Module):
         Raises UserError when it has no projector, or one of other shapes.
         """
         trained = {name.removeprefix("projector."): t for name, t in state.items() if name.startswith("projector.")}
-        own = self.projector.state_dict()
-        other = [name for name in {**own, **trained} if name not in trained or name not in own]
-        other += [name for name in own if name in trained and own[name].shape != trained[name].shape]
+        other = _misfits(self.projector.state_dict(), trained)
         if other:
             found = "has no projector" if not trained else f"has a projector of other shapes ({other[0]})"
             raise UserError(
@@ -178,9 +176,7 @@ class EmpSsl(nn.Module):
 
         Raises UserError naming what does not fit.
         """
-        own = self.state_dict()
-        other = [name for name in {**own, **state} if name not in state or name not in own]
-        other += [name for name in own if name in state and own[name].shape != state[name].shape]
+        other = _misfits(self.state_dict(), state)
         if other:
             raise UserError(
                 f"--run.start_from: {len(other)} tensors of that run do not fit ({', '.join(other[:3])}"
@@ -192,3 +188,9 @@ class EmpSsl(nn.Module):
     def encoder(self) -> BagOfPatches:
         """The part that is kept."""
         return self.bag
+
+
+def _misfits(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Names that only one of two states has, or that have other shapes in them."""
+    alone = [name for name in {**own, **other} if name not in own or name not in other]
+    return alone + [name for name in own if name in other and own[name].shape != other[name].shape]
