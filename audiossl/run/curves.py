@@ -45,6 +45,8 @@ CHARTS = (
     Chart(("training_accuracy",), "Accuracy, training views, %", "Far above validation: clips are learnt by heart."),
     Chart(("teacher_entropy",), "Teacher entropy, nats", "ln K: uniform targets. 0 with KL 0: one point."),
     Chart(("kl",), "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),
+    Chart(("invariance",), "Likeness of patches", "Mean cosine of a patch with the mean of its clip's: up to 1."),
+    Chart(("rate_share",), "Coding rate, share", "0: all clips are one, a collapse; 1: as different as can be."),
     Chart(("feature_std",), "Feature spread", "1 is isotropic, near 0 is collapse to one point."),
     Chart(("rankme",), "RankMe", "Number of directions in use; a fall is dimensional collapse."),
     Chart(("lr",), "Learning rate", "As scheduled."),
