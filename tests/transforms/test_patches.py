@@ -209,7 +209,8 @@ def test_stretched_patches_show_what_their_boxes_say():
         for b in range(3):
             start, end = frames[v, b].tolist()
             expected = interpolate(image[b, :, :, start:end], size=48, mode="linear", align_corners=False)
-            torch.testing.assert_close(out.images[0][v * 3 + b], expected)
+            # Places are rounded to some 1e-5 of a frame in float32, and neighbours differ by up to 6.
+            torch.testing.assert_close(out.images[0][v * 3 + b], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_stretching_a_patch_as_long_as_the_clip_stays_within_it():
