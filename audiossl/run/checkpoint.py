@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from audiossl.config import flatten
 from audiossl.errors import UserError
@@ -160,11 +162,20 @@ def checkpoints_of_run(folder: str | os.PathLike[str], keep: int) -> Checkpoints
 def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from") -> dict[str, Any]:
     """The method's weights in the last checkpoint of a run, for another run to begin from; `flag` names the folder.
 
-    Raises `UserError` when the folder holds no checkpoint, or a damaged one.
+    The folder may also be that of an encoder, such as `RUN/encoder` or one made of a released file: the backbone's
+    weights are then those of `backbone.*`.
+
+    Raises `UserError` when the folder holds neither, or a damaged one.
     """
+    encoder = Path(folder) / "model.safetensors"
+    if encoder.is_file():
+        try:
+            return dict(load_file(encoder))
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{flag} {folder}: {encoder.name} is damaged ({error}); copy it again.") from None
     path = Checkpoints(Path(folder) / files.CHECKPOINTS, keep=1, best="").latest()
     if path is None:
-        raise UserError(f"{flag} {folder}: there is no checkpoint in it; name the folder of a run.")
+        raise UserError(f"{flag} {folder}: there is no checkpoint in it; name the folder of a run, or of an encoder.")
     (weights,) = read_state(path)["models"]
     return weights
 

@@ -22,7 +22,8 @@ class RunConfig:
     """Folder, length, precision, checkpoints and logs of a run."""
 
     out: str = "runs/audiossl"  # folder of the run; one that is in use is resumed or refused
-    # Folder of another run whose last weights this one begins with: a second stage, or more of the same on other audio
+    # Folder of another run whose last weights this one begins with: a second stage, or more of the same on other audio;
+    # to fine-tune, also the folder of an encoder
     start_from: str | None = None
     seed: int = 0  # seeds weights, the order of the clips, and views
     epochs: int = 100  # passes over the training clips

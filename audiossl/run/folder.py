@@ -9,7 +9,10 @@ from typing import Any
 
 from audiossl import config as config_files
 from audiossl.errors import UserError
-from audiossl.run import environment
+from audiossl.run import environment, files
+
+# What a run has written when its data cannot be found: the corrected command may use the folder again.
+BEFORE_TRAINING = {files.CONFIG, files.ENVIRONMENT, "tensorboard"}
 
 
 def claim(out: Path, resume: bool) -> None:
@@ -21,7 +24,7 @@ def claim(out: Path, resume: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"--run.out {out} cannot be written ({error.strerror}); name another folder.") from None
-    if not resume and any(out.iterdir()):
+    if not resume and any(path.name not in BEFORE_TRAINING for path in out.iterdir()):
         raise UserError(
             f"--run.out {out} is not empty: go on with the run there by --run.resume, or name another folder."
         )

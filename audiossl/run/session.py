@@ -158,7 +158,7 @@ class Session:
         if self.run.start_from is not None and self._checkpoint is None:
             with self.ranks.one_voice():
                 method.start_from(weights_of_run(self.run.start_from))
-            self.say(f"weights from the last checkpoint of {self.run.start_from}")
+            self.say(f"begins with the weights of {self.run.start_from}")
 
     def prepare(self, *objects: Any) -> Any:
         """Hand models, optimisers and loaders to Accelerate: device, wrapper, precision, share of the data.

@@ -164,6 +164,9 @@ def test_an_empty_folder_is_said_so(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         call(monkeypatch, *command(tmp_path / "empty", tmp_path / "run"))
     assert "empty" in capsys.readouterr().err
+    with pytest.raises(SystemExit):  # the folder of the run is not in use: the command may be given again
+        call(monkeypatch, *command(tmp_path / "empty", tmp_path / "run"))
+    assert "is not empty" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("preset", presets(RECIPE.stem))

@@ -134,10 +134,11 @@ def test_few_labels_balanced_on_an_unlabelled_background(tones, tmp_path, monkey
     assert (tmp_path / "run" / "report.html").exists()
 
 
-def test_it_fine_tunes_the_network_of_another_run(tones, finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("source", [".", "encoder"])
+def test_it_fine_tunes_the_network_of_another_run(tones, finished, tmp_path, monkeypatch, source):
     out = tmp_path / "tuned"
     still = ("--optim.lr", 0, "--optim.lr_end", 0, "--run.epochs", 1, "--run.precision", "fp32")
-    call(monkeypatch, *command(tones, out, "--run.start_from", finished, *still))
+    call(monkeypatch, *command(tones, out, "--run.start_from", finished / source, *still))
     tuned, first = (audiossl.load_model(folder / "encoder") for folder in (out, finished))
     for (name, after), before in zip(tuned.named_parameters(), first.parameters(), strict=True):
         assert torch.equal(after, before), name
