@@ -194,10 +194,15 @@ def load_model(folder_or_name: Folder, arch: str | None = None, **released: Any)
     """Open an encoder in eval mode: a folder written by `save_pretrained` (RUN/encoder), or a model by name.
 
     With `arch`, such as "swin_tiny", the place is a file that EsViT's authors released, and the other settings
-    (checkpoint_key, frontend, normalize, clip_s) are those of `audiossl.released.load_released`.
+    (checkpoint_key, frontend, normalize, clip_s) are those of `audiossl.released.load_released`;
+    with "audiontt_2020" or "audiontt_2022" it is a file of BYOL-A, and they are `audiossl.released_byola.load_byola`'s.
 
     Raises UserError, saying what there is, when there is no such folder or model, or the file does not fit.
     """
+    if arch is not None and arch.startswith("audiontt"):
+        from audiossl.released_byola import load_byola
+
+        return load_byola(folder_or_name, arch, **released)
     if arch is not None:
         from audiossl.released import load_released
 

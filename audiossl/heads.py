@@ -107,3 +107,45 @@ class Projector(nn.Sequential):
 
     def __init__(self, in_dim: int, hidden_dim: int, dim: int, activation: str = "relu", batch_norm: bool = True):
         super().__init__(*FeatureHead(in_dim, hidden_dim, activation, batch_norm), nn.Linear(hidden_dim, dim))
+
+
+class ByolHead(nn.Sequential):
+    """BYOL's projector, and its predictor (Grill et al., 2020): Linear - batch norm - ReLU - Linear.
+
+    Shape: (B, in_dim) to (B, dim).
+
+    Args:
+        in_dim: length of a feature vector.
+        hidden_dim, dim: BYOL's 4,096 and 256. SimSiam's predictor is one of 512 and 2,048, its bottleneck.
+        bias: of the layer before the batch norm, which takes it away again; SimSiam leaves it out.
+
+    >>> ByolHead(512, 64, 16)(torch.zeros(2, 512)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int = 4096, dim: int = 256, bias: bool = True):
+        super().__init__(
+            nn.Linear(in_dim, hidden_dim, bias=bias),
+            nn.BatchNorm1d(hidden_dim),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden_dim, dim),
+        )
+
+
+class DeepProjector(nn.Sequential):
+    """A projector of three layers, each without bias and with batch norm, and ReLU between them.
+
+    SimSiam's (Chen and He, 2021; 2,048 everywhere, the last batch norm without gain and bias).
+
+    Shape: (B, in_dim) to (B, dim).
+
+    >>> DeepProjector(512, 64, 16)(torch.randn(4, 512)).shape
+    torch.Size([4, 16])
+    """
+
+    def __init__(self, in_dim: int, hidden_dim: int = 2048, dim: int = 2048):
+        widths, layers = [in_dim, hidden_dim, hidden_dim, dim], []
+        for last, (width_in, width_out) in zip((False, False, True), pairwise(widths), strict=True):
+            layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out, affine=not last)]
+            layers += [] if last else [nn.ReLU(inplace=True)]
+        super().__init__(*layers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -62,17 +61,26 @@ class OptimConfig:
             raise UserError(f"--optim.lars_eta must be above 0, found {self.lars_eta}.")
 
 
-def parameter_groups(modules: Iterable[nn.Module]) -> list[dict[str, object]]:
-    """Two groups of the trainable parameters: decayed, and not decayed (biases, gains and others of one dimension)."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "decays": True},
-        {"params": [p for p in parameters if p.ndim <= 1], "decays": False},
-    ]
+def parameter_groups(module: nn.Module, constant: nn.Module | None = None) -> list[dict[str, object]]:
+    """Two groups of the trainable parameters: decayed, and not decayed (biases, gains and others of one dimension).
+
+    Those of `constant`, a part of the module, are two groups more, whose rate stays at its peak.
+    """
+    apart = {id(p) for p in constant.parameters()} if constant is not None else set()
+    groups: list[dict[str, object]] = []
+    for stays in (False, True) if apart else (False,):
+        mine = [p for p in module.parameters() if p.requires_grad and (id(p) in apart) == stays]
+        groups += [
+            {"params": [p for p in mine if p.ndim > 1], "decays": True, "constant": stays},
+            {"params": [p for p in mine if p.ndim <= 1], "decays": False, "constant": stays},
+        ]
+    return groups
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, config: OptimConfig, constant: nn.Module | None = None) -> torch.optim.Optimizer:
     """The optimiser over a module's trainable parameters; `set_rates` gives it its rate before each step.
+
+    `constant`, a part of the module, keeps the peak rate throughout: SimSiam's predictor (Chen and He, 2021).
 
     LARS (You et al., 2017) as EMP-SSL uses it, from a step's gradient g, its rate lr and decay wd, for every weight w
     of two dimensions and more:
@@ -84,7 +92,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.Optim
     so that lr is but a cap for them. What has one dimension gets plain SGD, and lr is its true rate: with EMP-SSL's 0.3
     networks have collapsed within three steps which a hundredth of it for biases and gains kept alive, hence `lr_1d`.
     """
-    groups = parameter_groups([module])
+    groups = parameter_groups(module, constant)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
     if config.name == "lars":
@@ -108,11 +116,16 @@ def _lars(groups: list[dict[str, object]], config: OptimConfig) -> Lars:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the optimiser does at one step: `lr_1d` is the rate of what has one dimension, which does not decay."""
+    """What the optimiser does at one step: `lr_1d` is the rate of what has one dimension, which does not decay.
+
+    `peak` and `peak_1d` are those of the parts whose rate is constant.
+    """
 
     lr: float
     lr_1d: float
     weight_decay: float
+    peak: float
+    peak_1d: float
 
 
 def rates(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int, clips_per_step: int) -> Rates:
@@ -132,11 +145,14 @@ def rates(config: OptimConfig, step: int, total_steps: int, steps_per_epoch: int
         lr=rate(config.lr),
         lr_1d=rate(config.lr_1d or config.lr),
         weight_decay=cosine(step, total_steps, config.weight_decay, config.weight_decay_end),
+        peak=config.lr * scale,
+        peak_1d=(config.lr_1d or config.lr) * scale,
     )
 
 
 def set_rates(optimizer: torch.optim.Optimizer, values: Rates) -> None:
-    """Give both groups their learning rate, and its decay to the one that decays."""
+    """Give the groups their learning rates, and their decay to those that decay."""
     for group in optimizer.param_groups:
-        group["lr"] = values.lr if group["decays"] else values.lr_1d
+        several, one = (values.peak, values.peak_1d) if group["constant"] else (values.lr, values.lr_1d)
+        group["lr"] = several if group["decays"] else one
         group["weight_decay"] = values.weight_decay if group["decays"] else 0.0

@@ -65,8 +65,8 @@ class KeysError(UserError):
         self.missing, self.unexpected, self.wrong_shape = missing, unexpected, wrong_shape
 
 
-def _check_keys(own: Mapping[str, Shape], found: Mapping[str, Shape], path: Folder, arch: str) -> None:
-    """Raise `KeysError` unless the file's tensors have the names and shapes of the network's own."""
+def check_keys(own: Mapping[str, Shape], found: Mapping[str, Shape], path: Folder, arch: str) -> None:
+    """Raise `KeysError` unless a file's tensors have the names and shapes of the network's own."""
     missing, unexpected = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
     wrong_shape = {key: (found[key], own[key]) for key in sorted(own.keys() & found.keys()) if found[key] != own[key]}
     if not (missing or unexpected or wrong_shape):
@@ -166,11 +166,16 @@ def _fill(backbone: Backbone, tensors: dict[str, Tensor], path: Folder, arch: st
     stems = [key for key in STEMS if key in own and key in tensors and tensors[key].ndim == 4]
     for key in stems:  # of any number of colours
         shapes[key] = (shapes[key][0], tensors[key].shape[1], *shapes[key][2:])
-    _check_keys(shapes, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, path, arch)
+    check_keys(shapes, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, path, arch)
+    check_finite(tensors, path)
+    backbone.net.load_state_dict(tensors | {key: _fold(tensors[key], own[key].shape[1]) for key in stems})
+
+
+def check_finite(tensors: Mapping[str, Tensor], path: Folder) -> None:
+    """Raise UserError when a file's tensors hold NaN or Inf."""
     bad = [key for key, tensor in tensors.items() if not tensor.isfinite().all()]
     if bad:
         raise UserError(f"{path} holds values that are not finite, first in {bad[0]}: its training had diverged.")
-    backbone.net.load_state_dict(tensors | {key: _fold(tensors[key], own[key].shape[1]) for key in stems})
 
 
 def read_weights(path: Folder, checkpoint_key: str = "teacher") -> dict[str, Tensor]:
@@ -193,7 +198,7 @@ def read_weights(path: Folder, checkpoint_key: str = "teacher") -> dict[str, Ten
             "checkpoint of the pretraining, with teacher and student."
         )
     else:
-        weights = content
+        weights = other if isinstance(other, dict) else content
     if not isinstance(weights, dict) or not weights or not all(isinstance(x, Tensor) for x in weights.values()):
         raise UserError(
             f"{path} holds no weights by name (its entries are {', '.join(map(str, list(content)[:8]))}): expected a "

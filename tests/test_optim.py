@@ -22,11 +22,21 @@ def small_net():
 
 def test_biases_and_gains_do_not_decay_and_nothing_is_forgotten():
     net = small_net()
-    decayed, free = parameter_groups([net])
+    decayed, free = parameter_groups(net)
     assert [tuple(p.shape) for p in decayed["params"]] == [(3, 4), (2, 3)]
     assert [tuple(p.shape) for p in free["params"]] == [(3,), (3,), (3,)]
     net[0].weight.requires_grad_(False)
-    assert len(parameter_groups([net])[0]["params"]) == 1
+    assert len(parameter_groups(net)[0]["params"]) == 1
+
+
+def test_a_constant_part_keeps_its_peak_rate_and_is_in_no_other_group():
+    net = small_net()
+    config = OptimConfig(lr=0.1, lr_1d=0.01, lr_clips=0, warmup_epochs=0)
+    optimizer = build_optimizer(net, config, constant=net[2])
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 3, 1, 0]
+    set_rates(optimizer, rates(config, 99, 100, 10, 256))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-6, 1e-6, 0.1, 0.01])
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.4, 0.0, 0.4, 0.0]
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
@@ -81,7 +91,7 @@ def test_warmup_as_a_share_of_the_run(total):
 def test_groups_get_their_rates():
     net = small_net()
     optimizer = build_optimizer(net, OptimConfig(**LARS, lr_1d=0.01))
-    set_rates(optimizer, Rates(lr=0.2, lr_1d=0.01, weight_decay=0.1))
+    set_rates(optimizer, Rates(lr=0.2, lr_1d=0.01, weight_decay=0.1, peak=0.4, peak_1d=0.02))
     assert [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups] == [(0.2, 0.1), (0.01, 0.0)]
 
 
@@ -149,7 +159,7 @@ def test_lars_moves_a_share_of_the_weight_or_is_capped_to_the_rate(scale, rate):
     torch.manual_seed(0)
     layer = nn.Linear(8, 8)
     optimizer = build_optimizer(layer, OptimConfig(**LARS))
-    set_rates(optimizer, Rates(0.3, 0.003, 0.0))
+    set_rates(optimizer, Rates(0.3, 0.003, 0.0, 0.3, 0.003))
     before, gradient = layer.weight.detach().clone(), scale * torch.randn(8, 8)
     layer.weight.grad = gradient.clone()
     optimizer.step()
@@ -165,7 +175,7 @@ def test_lars_with_no_rate_does_not_move(lr):
     before = copy.deepcopy(net.state_dict())
     for p in net.parameters():
         p.grad = torch.ones_like(p)
-    set_rates(optimizer, Rates(lr, lr, 1e-4))
+    set_rates(optimizer, Rates(lr, lr, 1e-4, lr, lr))
     optimizer.step()
     for name, value in net.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-10)
@@ -176,7 +186,7 @@ def test_lars_stands_weights_of_zero_and_gradients_that_are_none():
     net = small_net()
     nn.init.zeros_(net[2].weight)
     optimizer = build_optimizer(net, OptimConfig(**LARS))
-    set_rates(optimizer, Rates(0.3, 0.003, 1e-4))
+    set_rates(optimizer, Rates(0.3, 0.003, 1e-4, 0.3, 0.003))
     before = net[0].weight.detach().clone()
     net[2].weight.grad = torch.ones(2, 3)  # and none of the others, as of a frozen layer
     optimizer.step()
@@ -191,7 +201,7 @@ def test_lars_in_bf16_is_close_to_fp32():
     before, gradient = fine.weight.detach().clone(), torch.randn(64, 64)
     for layer in (fine, coarse):
         optimizer = build_optimizer(layer, OptimConfig(**{**LARS, "lars_eta": 0.5}))
-        set_rates(optimizer, Rates(1.0, 0.003, 1e-4))
+        set_rates(optimizer, Rates(1.0, 0.003, 1e-4, 1.0, 0.003))
         layer.weight.grad = gradient.to(layer.weight.dtype)
         optimizer.step()
     moved = (fine.weight - before).norm()
@@ -237,7 +247,7 @@ def test_sgd_is_torchs_with_the_rates_of_the_step(nesterov):
         batch = torch.randn(8, 4)
         for module, each in ((net, optimizer), (other, plain)):
             module(batch).square().mean().backward()
-            set_rates(optimizer, Rates(0.1, 0.1, 0.0))
+            set_rates(optimizer, Rates(0.1, 0.1, 0.0, 0.1, 0.1))
             each.step()
             each.zero_grad()
     for a, b in zip(net.parameters(), other.parameters(), strict=True):

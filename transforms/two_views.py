@@ -8,6 +8,8 @@ views' backgrounds are older than the batch, where BYOL-A's could be the clip it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,8 @@ class TwoViews(nn.Module):
         clip_s: seconds that the picture shows.
         n_channels: C of the picture.
 
-    Shape: image (B, C, F, T) to `Views` with one group of images (2 B, C, F, T') and boxes (2, B, 4).
+    Shape: image (B, C, F, T), or two pictures of the same clips, differently heard, one for each view, to `Views` with
+    one group of images (2 B, C, F, T') and boxes (2, B, 4). A picture's gradient flows through.
     Raises UserError when a view is longer than a clip.
 
     >>> views = TwoViews(TwoViewsConfig(memory=8), (64, 96), clip_s=1.0)
@@ -54,20 +57,20 @@ class TwoViews(nn.Module):
         self.size = view_size(self.n_bins, self.segment)
         self.memory = MixupMemory(config.memory, (n_channels, self.n_bins, self.segment)) if config.mixup else None
 
-    @torch.no_grad()
-    def forward(self, image: Tensor, generator: torch.Generator | None = None) -> Views:
+    def forward(self, image: Tensor | Sequence[Tensor], generator: torch.Generator | None = None) -> Views:
         """Draw two views of a batch of pictures (B, C, F, T)."""
-        draws, config = Draws(generator, image.device), self.config
-        n_clips = len(image)
+        pictures = [image] if isinstance(image, Tensor) else list(image)
+        draws, config = Draws(generator, pictures[0].device), self.config
+        n_clips = len(pictures[0])
         first = draws.integers(n_clips, below=self.n_frames - self.segment + 1)
-        image = _segments(image, first, self.segment)
+        image = torch.cat([_segments(picture, first, self.segment) for picture in pictures])
         canvas = (config.canvas_band, config.canvas_time)
         boxes = random_boxes(
             draws, 2 * n_clips, (self.n_bins, self.segment), canvas, config.band_scale, config.time_scale
         )
         view = self._views(image, draws, boxes)
         if self.memory is not None:
-            self.memory.remember(image)
+            self.memory.remember(image[:n_clips])
         if config.band_shift:
             view = augment.random_bin_shift(view, draws, config.band_shift)
         if config.band_warp:
@@ -79,15 +82,15 @@ class TwoViews(nn.Module):
         return Views([view], self._boxes(boxes, first))
 
     def _views(self, image: Tensor, draws: Draws, boxes: Boxes) -> Tensor:
-        """Mix, cut and fade both views of all clips (2 B, C, F, T), on a CPU a few pictures at a time."""
-        n_clips, n_views, config = len(image), 2 * len(image), self.config
+        """Mix, cut and fade both views of all clips, whose boxes these are, on a CPU a few pictures at a time."""
+        n_views, config = len(boxes.frame), self.config
         share = draws.uniform(n_views, high=config.mixup)
         begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
         background = self.memory.draw(n_views, draws) if self.memory is not None else share.long()
         step = max(1, PIECE // image[0].numel()) if image.device.type == "cpu" else n_views
         plan = plan_of(boxes, (self.n_bins, self.segment), self.size, config.interpolation)
         views = image.new_empty(n_views, image.shape[1], *self.size)
-        source = torch.arange(n_views, device=image.device) % n_clips
+        source = torch.arange(n_views, device=image.device) % len(image)
         for at in range(0, n_views, step):
             rows = slice(at, at + step)
             piece = image[source[rows]]

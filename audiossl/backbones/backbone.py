@@ -1,4 +1,4 @@
-"""Backbones over timm: any network, any size of picture, one output.
+"""Backbones over timm, and AudioNTT: any network, any size of picture, one output.
 
 timm's networks give maps as (B, D, F', T'), (B, F', T', D) or tokens (B, 1 + P, D): this is the one place
 that knows. Regions are taken after the network's last norm, as EsViT does, and the vector is pooled from them
@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from audiossl.errors import UserError
 
+from .audiontt import AUDIONTTS, AudioNtt, build_audiontt
 from .config import BackboneConfig
 from .pool import check_pool, pool_patches, pooled_dim
 from .resnet import RESNETS, fit_resnet
@@ -28,7 +29,7 @@ from .vit import VITS, build_published_vit
 Size = tuple[int, int]
 
 SWINS = ("swin_micro", *PAPER)
-NAMES = (*RESNETS, *SWINS, *VITS)
+NAMES = (*RESNETS, *SWINS, *VITS, *AUDIONTTS)
 
 
 class BackboneOutput(NamedTuple):
@@ -93,6 +94,8 @@ class Backbone(nn.Module):
             # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
             # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
             pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
+            if isinstance(self.net, AudioNtt):  # whose layers know the band, and refuse another
+                pad[0] = 0
         if any(pad):
             image = functional.pad(image, (0, pad[1], 0, pad[0]))
         x = self.net.forward_features(image)
@@ -177,7 +180,7 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
     Pictures of other sizes pass through it too.
 
     Raises UserError for an unknown name (with the nearest ones) or pooling, a model that gives no map, and for
-    `window`, `published`, `stem` and `stages` with a network that has none.
+    `window`, `published`, `stem`, `stages`, `zero_init` and `width` with a network that has none.
 
     >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96))
     >>> output = backbone(torch.zeros(2, 1, 64, 96))
@@ -191,10 +194,14 @@ def build_backbone(config: BackboneConfig, image_size: Size, in_channels: int = 
         raise UserError(
             f"backbone published=True is for {', '.join((*PAPER, *VITS))}, not name={name!r}: leave it out."
         )
+    if config.width and name not in AUDIONTTS:
+        raise UserError(f"backbone width={config.width} is for AudioNTT, not for name={name!r}: leave it out.")
     if name in SWINS:
         net = build_swin(config, in_channels, image_size)
     elif config.published:
         net = build_published_vit(config, in_channels)
+    elif name in AUDIONTTS:
+        net = build_audiontt(config, in_channels, image_size[0])
     elif name in RESNETS:
         timm_name, more = RESNETS[name]
         net = _build_timm(timm_name, config, image_size, in_channels, **more)

@@ -10,7 +10,7 @@ class BackboneConfig:
     """Which network looks at the picture, and how its regions become one vector."""
 
     # resnet10, resnet10_half, resnet18, resnet50, swin_micro, swin_tiny, swin_small, swin_base, vit_tiny, vit_small,
-    # vit_base, or timm/<model> for any model of timm that gives a map of features.
+    # vit_base, audiontt_2020, audiontt_2022, or timm/<model> for any model of timm that gives a map of features.
     name: str = "resnet10"
     # Rate of stochastic depth, for the student only.
     drop_path: float = 0.0
@@ -26,3 +26,8 @@ class BackboneConfig:
     stem: str = "imagenet"
     # Of ResNets, how many of the four stages there are, 1 to 4; 0 for all.
     stages: int = 0
+    # Of ResNets, begin every block as the identity, the gains of its last batch norm being 0, as timm does; false
+    # begins with gains of 1, whose random features tell sounds apart better.
+    zero_init: bool = True
+    # Of AudioNTT, the width of its layers over frames: 512 (BYOL-A: 512, 1024 or 2048) and 2048; 0 for these.
+    width: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from timm.models.resnet import ResNet
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from audiossl.errors import UserError
@@ -39,14 +39,17 @@ def fit_resnet(net: nn.Module, config: BackboneConfig, in_channels: int) -> nn.M
     if not 0 <= config.stages <= N_STAGES:
         raise UserError(f"backbone stages={config.stages} must be from 1 to {N_STAGES}, or 0 for all.")
     if not isinstance(net, ResNet):
-        if config.stem != "imagenet" or config.stages:
+        if config.stem != "imagenet" or config.stages or not config.zero_init:
             setting = f"stages={config.stages}" if config.stages else f"stem={config.stem!r}"
+            setting = "zero_init=False" if not config.zero_init else setting
             raise UserError(f"backbone {setting} is for ResNets, and name={config.name!r} is none: leave it out.")
         return net
     if config.stem == "small":
         _small_stem(net, in_channels)
     if config.stages:
         _cut(net, config.stages)
+    if not config.zero_init:
+        _unit_gains(net)
     return net
 
 
@@ -65,3 +68,11 @@ def _cut(net: Any, stages: int) -> None:
         setattr(net, f"layer{number}", nn.Sequential())
     net.feature_info = net.feature_info[: 1 + stages]  # the stem is the first
     net.num_features = net.head_hidden_size = net.feature_info[-1]["num_chs"]
+
+
+def _unit_gains(net: nn.Module) -> None:
+    """Set to 1 what timm sets to 0: the gains of each block's last batch norm."""
+    for block in net.modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            nn.init.ones_(last.weight)

@@ -26,7 +26,8 @@ from audiossl.losses.gather import n_processes
 from audiossl.losses.invariance import invariance
 from audiossl.losses.projections import unit_rows
 from audiossl.losses.uniformity import uniformity
-from audiossl.methods.output import Output
+from audiossl.methods.misfits import check_state, misfits
+from audiossl.methods.output import Output, passes
 from audiossl.transforms.views import Views
 
 
@@ -102,6 +103,7 @@ class EmpSsl(nn.Module):
         # 0 where all clips are one, 1 where they are as different as can be.
         logs["rate_share"] = (rate.detach() - least) / max(largest - least, 1e-6)
         logs["effective_rank"] = effective_rank(z.detach().mean(0))
+        logs["passes"] = passes(views.images, views.boxes.shape[1], self.bag.image_size)
         if views.silent is not None:
             logs["silent_patches"] = views.silent
         return Output(loss, logs)
@@ -154,7 +156,7 @@ class EmpSsl(nn.Module):
         Raises UserError when it has no projector, or one of other shapes.
         """
         trained = {name.removeprefix("projector."): t for name, t in state.items() if name.startswith("projector.")}
-        other = _misfits(self.projector.state_dict(), trained)
+        other = misfits(self.projector.state_dict(), trained)
         if other:
             found = "has no projector" if not trained else f"has a projector of other shapes ({other[0]})"
             raise UserError(
@@ -176,21 +178,10 @@ class EmpSsl(nn.Module):
 
         Raises UserError naming what does not fit.
         """
-        other = _misfits(self.state_dict(), state)
-        if other:
-            raise UserError(
-                f"--run.start_from: {len(other)} tensors of that run do not fit ({', '.join(other[:3])}"
-                f"{' ...' if len(other) > 3 else ''}): give both runs the same backbone and heads."
-            )
+        check_state(self.state_dict(), state)
         self.load_state_dict(dict(state))
 
     @property
     def encoder(self) -> BagOfPatches:
         """The part that is kept."""
         return self.bag
-
-
-def _misfits(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
-    """Names that only one of two states has, or that have other shapes in them."""
-    alone = [name for name in {**own, **other} if name not in own or name not in other]
-    return alone + [name for name in own if name in other and own[name].shape != other[name].shape]

@@ -22,7 +22,7 @@ from audiossl.losses.dino import Centre, sinkhorn_targets, view_loss
 from audiossl.losses.koleo import koleo_loss
 from audiossl.losses.match import Grid, Regions, energy_weights, match_regions, region_means
 from audiossl.losses.region import region_loss
-from audiossl.methods.output import Output
+from audiossl.methods.output import Output, passes
 from audiossl.transforms.views import Views
 
 
@@ -189,6 +189,7 @@ class EsViT(nn.Module):
             spread = torch.stack([koleo_loss(view) for view in students[0].features.split(n_clips)]).mean()
             logs["koleo"] = spread.detach()
             loss = loss + config.koleo * spread
+        logs["passes"] = passes([*views.images, seen_clean], n_clips, self.student.backbone.image_size)
         return Output(loss, logs)
 
     def _region_loss(self, students: list[Seen], teacher: Regions, views: Views, temperature: float) -> Tensor:

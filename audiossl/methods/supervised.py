@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from audiossl.backbones import Backbone
 from audiossl.errors import UserError
-from audiossl.methods.output import Output
+from audiossl.methods.output import Output, passes
 from audiossl.transforms.views import Views
 
 
@@ -66,7 +66,7 @@ class Supervised(nn.Module):
     >>> views = Views([torch.randn(2 * 4, 1, 32, 32)], torch.zeros(2, 4, 4))
     >>> out = method(views, torch.tensor([0, 1, 2, 0]))
     >>> out.loss.shape, sorted(out.logs)
-    (torch.Size([]), ['loss', 'training_accuracy'])
+    (torch.Size([]), ['loss', 'passes', 'training_accuracy'])
     """
 
     class_weights: Tensor | None
@@ -103,7 +103,9 @@ class Supervised(nn.Module):
                 loss = loss * (targets @ self.class_weights)
             loss = loss.mean()
         hits = logits.detach().argmax(1) == targets.argmax(1)
-        return Output(loss, {"loss": loss.detach(), "training_accuracy": 100.0 * hits.float().mean()})
+        logs = {"loss": loss.detach(), "training_accuracy": 100.0 * hits.float().mean()}
+        logs["passes"] = passes(views.images, len(labels), self.backbone.image_size)
+        return Output(loss, logs)
 
     def targets(self, views: Views, labels: Tensor) -> Tensor:
         """What each view shows of each label, (V, B, n_classes), rows sum to one; before smoothing."""
@@ -114,7 +116,7 @@ class Supervised(nn.Module):
         return torch.lerp(shown.expand(len(share), -1, -1), shown[views.mixing.partner], share)
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Begin with the weights of another run: of this method, or of EsViT, whose teacher is what is kept.
+        """Begin with the weights of another run, of this method or of another: with what that one keeps.
 
         The backbone (and a learned front end) must fit; a head is taken over where it has as many labels, and stays
         as it was made elsewhere. So a network that learned without labels is fine-tuned with few.
@@ -124,10 +126,10 @@ class Supervised(nn.Module):
 
         Raises UserError when a tensor of the backbone is missing or of another shape.
         """
+        # BYOL, which has a predictor, keeps its student, and EsViT its teacher.
+        branch = "student." if any(name.startswith("predictor.") for name in state) else "teacher."
         kept = {
-            name.removeprefix("teacher."): value
-            for name, value in state.items()
-            if name.startswith("teacher.backbone.")
+            name.removeprefix(branch): value for name, value in state.items() if name.startswith(f"{branch}backbone.")
         }
         known, own = {**state, **kept}, self.state_dict()
         fits = {name: value for name, value in known.items() if name in own and value.shape == own[name].shape}

@@ -15,13 +15,13 @@ from audiossl.probes.table import Cell, ProbeTable
 from audiossl.run import files, stages
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
-from audiossl.transforms import MultiCrop, Patches
+from audiossl.transforms import MultiCrop, Patches, TwoViews
 
 
 def conclude(
     session: Session,
     encoder: AudioEncoder,
-    views: MultiCrop | Patches,
+    views: MultiCrop | TwoViews | Patches,
     clips: CachedClips,
     probe: ProbeTableConfig,
     labels: str = "without labels",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 from collections.abc import Iterator, Mapping
 
@@ -19,6 +20,9 @@ class Ranks:
         self.accelerator = accelerator
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
         self.is_main = accelerator.is_main_process
+        if self.count > 1 and accelerator.device.type == "cpu":
+            atexit.unregister(_leave_group)  # one program may hold several runs
+            atexit.register(_leave_group)
 
     def largest(self, number: int) -> int:
         """The largest of all ranks' numbers; with several ranks they wait for each other and their devices."""
@@ -52,3 +56,14 @@ class Ranks:
             raise UserError(problem[0])
         if problem[0]:
             raise SystemExit(2)
+
+
+def _leave_group() -> None:
+    """Leave the group of processes while Python still stands.
+
+    Gloo's threads would otherwise be torn down with the interpreter, which now and then ends a finished process in
+    "terminate called without an active exception" and exit code -6. NCCL's ends by itself, and to leave it waits for
+    the other processes, which may have died.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -179,6 +179,13 @@ class Session:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
+    def keep(self, *modules: nn.Module) -> None:
+        """Let checkpoints carry what these modules remember, each process its own, such as a memory of past clips.
+
+        They are no part of the method, and learn nothing. Call it before `resume`.
+        """
+        self._state.own += modules
+
     def resume(self) -> bool:
         """With `--run.resume`, load the last checkpoint; True when there was one. Call it after `prepare`.
 
@@ -205,6 +212,7 @@ class Session:
                 f"{self.processes}; launch with --num_processes {place.processes}."
             )
         self._state.load_state_dict(state, path)
+        self._state.load_own(state["own"][self.rank])
         self.recorder.load_state_dict(state["recorder"], self.device)
         self._rng, self._place, self._clock.before_s = state["rng"][self.rank], place, place.seconds
 
@@ -344,11 +352,11 @@ class Session:
         self._finite.look_at_weights(self._state.models, self._place.step)
         self._stop_if_not_finite()
         place = dataclasses.replace(self._place, seconds=self._clock.seconds(), monitors=monitors)
-        rng = gather_object([seeds.rng_state()])
+        rng, own = gather_object([seeds.rng_state()]), gather_object([self._state.own_state()])
         path = self.checkpoints.folder
         with self.ranks.one_voice(rank_0_only=True):
             if self.is_main:
-                state = {"config": config_files.to_dict(self.config), "rng": rng}
+                state = {"config": config_files.to_dict(self.config), "rng": rng, "own": own}
                 state |= {**self._state.state_dict(), "recorder": self.recorder.state_dict()}
                 path = self.checkpoints.save(state, place)
         self._clock.checkpointed()

@@ -19,6 +19,16 @@ class TrainingState:
         self.accelerator = accelerator
         self.models: list[nn.Module] = []
         self.optimizers: list[Any] = []
+        self.own: list[nn.Module] = []  # not of the method, and each process has its own
+
+    def own_state(self) -> list[dict[str, Any]]:
+        """What this process's own modules remember, on the CPU."""
+        return [{name: value.cpu() for name, value in module.state_dict().items()} for module in self.own]
+
+    def load_own(self, states: list[dict[str, Any]]) -> None:
+        """Put back what `own_state` gave."""
+        for module, state in zip(self.own, states, strict=True):
+            module.load_state_dict(state)
 
     def add(self, prepared: tuple[Any, ...]) -> None:
         """Take over what `accelerator.prepare` gave."""
