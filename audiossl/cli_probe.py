@@ -111,7 +111,7 @@ def _write(config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: Cache
         encoder,
         clips,
         random_seeds=config.random_seeds,
-        columns=chosen_columns(config.k, config.linear_sgd, config.quick),
+        columns=chosen_columns(config.k, config.linear_sgd, config.quick, config.one_vs_rest),
         batch_size=config.batch_size,
         device=str(next(encoder.parameters()).device),
         seed=config.seed,

@@ -22,9 +22,9 @@ LAYERS = (
     {"errors"},
     {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained"},
     {"bag", "bag_config", "config", "config_help", "config_sources", "optim", "data", "methods"},
-    {"encoder", "encoder_files", "released", "model_card", "windows", "embeddings"},
+    {"encoder", "encoder_files", "released", "released_byola", "model_card", "windows", "embeddings"},
     {"run", "probes", "explain", "featurize", "hear", "hub"},
-    {"recipes", "cli", "cli_cleanup", "cli_inspect", "cli_inspect_encoder", "cli_probe", "doctor"},
+    {"compare", "recipes", "cli", "cli_cleanup", "cli_inspect", "cli_inspect_encoder", "cli_probe", "doctor"},
 )
 LAYER = {part: height for height, parts in enumerate(LAYERS) for part in parts}
 # Of audiossl, these import nothing but the errors: they can be read and used alone.

@@ -1,7 +1,8 @@
 """The probes by the names of their columns, all measured on one kind of features.
 
 "kNN" is the vote of 20 neighbours, "kNN 200" that of 200; all columns of kNN share one search. "linear" is the layer
-by AdamW, "linear SGD" EsViT's, "LR" logistic regression, and a number means LR on so many clips a class.
+by AdamW, "linear SGD" EsViT's, "LR" logistic regression, "one-vs-rest" one for each label, and a number means LR on so
+many clips a class.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from audiossl.probes.few_shot import FEW_LABELS, FewShotScore, few_shot
 from audiossl.probes.knn import knn_rankings
 from audiossl.probes.linear import linear_probe
 from audiossl.probes.linear_sgd import linear_sgd
-from audiossl.probes.logistic import logistic_probe
+from audiossl.probes.logistic import logistic_probe, one_vs_rest_probe
 
 ALL_COLUMNS = ("kNN", "linear", "LR", *(str(n) for n in FEW_LABELS))
 QUICK_COLUMNS = ("kNN", "linear")
 LINEAR_SGD = "linear SGD"
+ONE_VS_REST = "one-vs-rest"
 DEFAULT_K = 20
 _KNN = re.compile(r"kNN(?: ([1-9]\d*))?")
 _FEW = re.compile(r"[1-9]\d*")
 
 
-def chosen_columns(ks: Sequence[int], linear_sgd: bool, quick: bool) -> tuple[str, ...]:
+def chosen_columns(ks: Sequence[int], linear_sgd: bool, quick: bool, one_vs_rest: bool = False) -> tuple[str, ...]:
     """The columns of a table in their order, for these numbers of neighbours.
 
     >>> chosen_columns([10, 20], linear_sgd=True, quick=True)
@@ -39,6 +41,8 @@ def chosen_columns(ks: Sequence[int], linear_sgd: bool, quick: bool) -> tuple[st
         kept[:1] = [f"kNN {k}" for k in sorted(set(ks))]
     if linear_sgd:
         kept.insert(kept.index("linear") + 1, LINEAR_SGD)
+    if one_vs_rest:
+        kept.insert(kept.index("LR") + 1 if "LR" in kept else len(kept), ONE_VS_REST)
     return tuple(kept)
 
 
@@ -54,9 +58,13 @@ def neighbours(column: str) -> int | None:
 
 def check_columns(columns: Sequence[str]) -> None:
     """Raise `UserError` when there is no probe of such a name."""
-    known = ", ".join((*ALL_COLUMNS, LINEAR_SGD))
+    known = ", ".join((*ALL_COLUMNS, LINEAR_SGD, ONE_VS_REST))
     for column in columns:
-        if column not in ("linear", LINEAR_SGD, "LR") and not _KNN.fullmatch(column) and not _FEW.fullmatch(column):
+        if (
+            column not in ("linear", LINEAR_SGD, "LR", ONE_VS_REST)
+            and not _KNN.fullmatch(column)
+            and not _FEW.fullmatch(column)
+        ):
             raise UserError(f"there is no probe {column!r}: choose from {known}, or another k, such as kNN 200.")
 
 
@@ -81,6 +89,8 @@ def measure(
             scores[column] = linear_sgd(data if sgd.standardise else table.probe_data(False), sgd, seed, device)
         elif column == "LR":
             scores[column] = logistic_probe(data)
+        elif column == ONE_VS_REST:
+            scores[column] = one_vs_rest_probe(data)
     return {column: scores[column] for column in columns}
 
 

@@ -12,6 +12,7 @@ from audiossl.errors import UserError
 class ProbeTableConfig:
     """The table at the end of a run; it needs labels in all three splits, and is left out without."""
 
+    skip: bool = False  # no table at all, for runs that are probed elsewhere
     quick: bool = False  # kNN and linear probe only: seconds instead of minutes
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # seeds of the random weights
     # One more row: random weights with batch norms measured on training clips, as a network in training has them.
@@ -57,6 +58,7 @@ class ProbeConfig:
     quick: bool = False  # kNN and linear probe only: seconds instead of minutes
     k: list[int] = field(default_factory=lambda: [20])  # neighbours of kNN; EsViT reports 10,20,100,200
     linear_sgd: bool = False  # EsViT's linear evaluation as one more column; its settings are --sgd.*
+    one_vs_rest: bool = False  # a logistic regression for each label as one more column
     # Read the pooled outputs of the last so many blocks in place of the embedding; 0 reads the embedding. EsViT: 4.
     last_blocks: int = 0
     avgpool_patchtokens: bool = False  # with --last_blocks of a ViT: append the mean of the last patches

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audiossl.probes.columns import DEFAULT_K, LINEAR_SGD, neighbours
+from audiossl.probes.columns import DEFAULT_K, LINEAR_SGD, ONE_VS_REST, neighbours
 from audiossl.probes.config import LinearSGDConfig
 from audiossl.probes.few_shot import FEW_LABELS_C
 
@@ -19,6 +19,8 @@ def protocol(columns: Sequence[str], sgd: LinearSGDConfig) -> str:
         "learning rate and decay chosen on validation; LR: multinomial logistic regression, C chosen on validation; "
         f"1 to 100: LR on so many clips a class of the training split, C {FEW_LABELS_C}, mean ± deviation of 5 draws"
     )
+    if ONE_VS_REST in columns:
+        text += f"; {ONE_VS_REST}: a logistic regression for each label, C chosen on validation"
     return f"{text}; {_linear_sgd(sgd)}" if LINEAR_SGD in columns else text
 
 

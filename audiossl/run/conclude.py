@@ -36,7 +36,9 @@ def conclude(
     folder = session.out / files.ENCODER
     encoder.save_pretrained(folder, extra=training_facts(session, clips, labels))
     table = None
-    if reason := why_no_probe(clips):
+    if probe.skip:
+        session.say("no table of scores: --probe.skip")
+    elif reason := why_no_probe(clips):
         session.say(f"no table of scores: {reason}")
     else:
         table = stages.probed(session.out, encoder, clips, probe, session.say)

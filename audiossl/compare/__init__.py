@@ -1,0 +1,1 @@
+"""Methods, front ends and backbones side by side on one data set, under one budget."""

@@ -1,0 +1,138 @@
+"""Run the cells of a comparison one after the other, each by `accelerate launch` in a process of its own.
+
+A cell that has run is not run again, one that was interrupted goes on where it was, and one that fails says why and
+leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from audiossl.compare.cells import Cell
+from audiossl.compare.config import CompareConfig
+from audiossl.errors import UserError
+from audiossl.run import files
+from audiossl.run.page_file import replace
+from audiossl.run.report import read_history
+
+# One process, without the launcher's advice on flags that were left out.
+ONE_PROCESS = "-q --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+QUIET = ("--probe.skip", "true", "--run.trackers", "[]")
+TIMED_CLIPS = 1024
+MONITORS = 10  # looks at validation clips a run: their time is not the method's
+LOG = "log.txt"
+
+
+class CellFailed(Exception):
+    """A cell's program ended with an error, whose last line this is."""
+
+
+class Runner:
+    """Turn the budget into epochs, and cells into folders of runs.
+
+    Args:
+        config: of the comparison.
+        n_training: training clips of a fold.
+        say: told what is done.
+    """
+
+    def __init__(self, config: CompareConfig, n_training: int, say: Callable[[str], None]) -> None:
+        self.config, self.n_training, self.say = config, n_training, say
+        self.out = Path(config.out)
+
+    def run(self, cell: Cell) -> Path:
+        """Train a cell where that was not done, and return its folder; raises CellFailed."""
+        epochs = self.epochs(cell)
+        folder = cell.folder(self.out, epochs)
+        if (folder / files.ENCODER / "config.json").is_file() and (folder / files.REPORT).is_file():
+            return folder
+        self.say(f"training {folder.name}: {epochs} epoch{'s' * (epochs != 1)}")
+        every = str(max(1, epochs // MONITORS))
+        length = ["--run.epochs", str(epochs), "--run.monitor_epochs", every, "--run.resume", "true"]
+        self._call(cell, folder, length)
+        return folder
+
+    def epochs(self, cell: Cell) -> int:
+        """How many epochs the budget allows; the last step of a budget of steps may lie within one."""
+        if self.config.epochs:
+            return self.config.epochs
+        if self.config.steps:
+            run = cell.settings().run
+            return max(1, round(self.config.steps / max(1, self.n_training // (run.batch_size * run.accumulate))))
+        return max(1, int(60 * self.config.minutes * self.clips_per_second(cell) / self.n_training))
+
+    def clips_per_second(self, cell: Cell) -> float:
+        """Speed of a setting in a short run, measured once and kept."""
+        known = self.out / "timing.json"
+        key = "-".join(cell.row)
+        speeds = json.loads(known.read_text("utf-8")) if known.exists() else {}
+        if key not in speeds:
+            self.say(f"timing {key}")
+            folder = self.out / "timing" / key.replace("/", "_")
+            limit = ["--run.epochs", "1", "--data.limit", str(TIMED_CLIPS), "--run.resume", "true"]
+            self._call(cell, folder, limit)
+            speeds[key] = epoch_rows(folder)[-1]["clips_per_second"]
+            replace(known, json.dumps(speeds, indent=1))
+        return float(speeds[key])
+
+    def _call(self, cell: Cell, folder: Path, flags: list[str]) -> None:
+        launch = shlex.split(self.config.launch or ONE_PROCESS)
+        program = [sys.executable, "-m", "accelerate.commands.launch", *launch, str(cell.recipe)]
+        command = [*program, *cell.flags, *QUIET, *flags, "--run.out", str(folder)]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log = folder.parent / f"{folder.name}.{LOG}"
+        with log.open("w", encoding="utf-8") as sink:
+            print(shlex.join(command), file=sink, flush=True)
+            # A session of its own: a signal then reaches the launcher and what it started, and never one alone.
+            child = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+            with _passing_signals_on(child):
+                code = child.wait()
+        if code:
+            raise CellFailed(_last_words(log, code))
+
+
+@contextmanager
+def _passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """While a cell runs, SIGINT and SIGTERM are its own: it writes a checkpoint, then this program ends."""
+
+    def stop(number: int, frame: object) -> None:
+        os.killpg(child.pid, number)
+        child.wait()
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_words(log: Path, code: int) -> str:
+    """The sentence with which a program ended."""
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if "error: " in line.lower() or line.startswith(("audiossl:", "MemoryError"))]
+    ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{(said or lines or [''])[-1].removeprefix('audiossl: error: ')} ({ended}; see {log})"
+
+
+def epoch_rows(folder: Path) -> list[dict[str, float]]:
+    """The rows of a run's epochs."""
+    return [row for row in read_history(folder / files.METRICS) if row.get("kind") == "epoch"]
+
+
+def refuse_several_processes() -> None:
+    """Raise UserError when this program itself was launched in several processes."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "a comparison is one process that launches its cells: start it by python, and give what accelerate launch "
+            'is to be told as --launch="--multi_gpu --num_processes 8".'
+        )
