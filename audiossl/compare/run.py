@@ -93,24 +93,29 @@ class Runner:
             print(shlex.join(command), file=sink, flush=True)
             # A session of its own: a signal then reaches the launcher and what it started, and never one alone.
             child = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
-            with _passing_signals_on(child):
+            with _passing_signals_on(child) as stopped:
                 code = child.wait()
+        if stopped:
+            raise SystemExit(128 + stopped[0])
         if code:
             raise CellFailed(_last_words(log, code))
 
 
 @contextmanager
-def _passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """While a cell runs, SIGINT and SIGTERM are its own: it writes a checkpoint, then this program ends."""
+def _passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """While a cell runs, SIGINT and SIGTERM are its own: it writes a checkpoint, and this program ends after it.
+
+    Yields the signals that came.
+    """
+    came: list[int] = []
 
     def stop(number: int, frame: object) -> None:
+        came.append(number)
         os.killpg(child.pid, number)
-        child.wait()
-        raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
