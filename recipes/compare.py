@@ -22,7 +22,7 @@ from pathlib import Path
 
 from audiossl.compare.cells import all_cells
 from audiossl.compare.config import CompareConfig
-from audiossl.compare.measure import Floors, measured_cell
+from audiossl.compare.measure import Floors, measured_cell, refuse_other_clips
 from audiossl.compare.result import Results
 from audiossl.compare.run import CellFailed, Runner, refuse_several_processes
 from audiossl.config import parse
@@ -40,6 +40,7 @@ def main(config: CompareConfig) -> int:
     folds = fold_lists(clip_set, config.folds, out / "folds") if config.folds else []
     cells = all_cells(config, folds)
     clips = {fold: cache_clips(open_clips(data), data) for fold, data in _data_of_folds(config, folds).items()}
+    refuse_other_clips(out, clips)
     runner = Runner(config, min(len(part.split("training")) for part in clips.values()), print)
     floors = Floors(out, config.random_seeds, config.device, print)
     results = Results(config, cells, clips, floors)

@@ -69,11 +69,11 @@ def run(capsys, *words):
 
 def test_esvits_evaluation_in_one_call(capsys, arguments, tmp_path):
     out_file = tmp_path / "scores.json"
-    flags = ["--last_blocks", "4", "--k", "10,200", "--linear_sgd", "--sgd.epochs", "5", "--per_class"]
+    flags = ["--last_blocks", "4", "--k", "10,200", "--linear_sgd", "--sgd.epochs", "5", "--per_class", "--one_vs_rest"]
     code, out, _ = run(capsys, *arguments, *flags, "--json", out_file)
     assert code == 0
     content = json.loads(out_file.read_text())
-    assert content["columns"] == ["kNN 10", "kNN 200", "linear", "linear SGD"]
+    assert content["columns"] == ["kNN 10", "kNN 200", "linear", "linear SGD", "one-vs-rest"]
     assert content["rows"][0]["dim"] == content["rows"][1]["dim"] == 128 + 128 + 256 + 256
     assert content["about"]["last_blocks"] == 4
     assert [score["label"] for score in content["per_class"]["linear SGD"]] == ["word0", "word1", "word2"]

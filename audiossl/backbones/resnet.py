@@ -75,4 +75,5 @@ def _unit_gains(net: nn.Module) -> None:
     for block in net.modules():
         if isinstance(block, BasicBlock | Bottleneck):
             last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+            assert isinstance(last, nn.BatchNorm2d)
             nn.init.ones_(last.weight)

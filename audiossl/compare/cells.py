@@ -9,6 +9,7 @@ import itertools
 import json
 import re
 import shlex
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from audiossl.config import flatten, parse
 from audiossl.data.config import DataConfig
 from audiossl.errors import UserError
 from audiossl.run.config import MAY_CHANGE
+from audiossl.transforms.config import FrontEndConfig
 
 FOURIER_HOP = 334  # of the small presets at 16 kHz: 48 frames a second
 PRESET_RATE = 16000
+NYQUIST_SHARE = 0.975  # where the highest band ends: 7,800 Hz at 16 kHz
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +56,24 @@ class Cell:
 
     def folder(self, out: Path, epochs: int) -> Path:
         """Folder of the run: readable, and other settings have another one."""
-        flat = flatten(self.settings("--run.epochs", str(epochs)))
-        kept = {key: value for key, value in flat.items() if key not in MAY_CHANGE and not key.startswith("probe.")}
-        key = hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=4).hexdigest()
+        key = self._key(MAY_CHANGE, "--run.epochs", str(epochs))
         parts = [*self.row, f"seed{self.seed}", *([self.fold.name] if self.fold else []), key]
-        return out / "cells" / re.sub(r"[^\w.-]+", "_", "-".join(parts))
+        return out / "cells" / _file_name(parts)
+
+    def setting(self) -> str:
+        """Name of what all seeds and folds of a row share: their speed is one."""
+        return _file_name([*self.row, self._key(MAY_CHANGE | {"run.seed", "run.epochs", "data.lists"})])
+
+    def _key(self, without: Collection[str], *flags: str) -> str:
+        """Hash of all settings of the training but those that are named."""
+        flat = flatten(self.settings(*flags))
+        kept = {key: value for key, value in flat.items() if key not in without and not key.startswith("probe.")}
+        return hashlib.blake2b(json.dumps(kept, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+def _file_name(parts: Iterable[str]) -> str:
+    """Parts of a name in one that every file system takes."""
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))
 
 
 def all_cells(config: CompareConfig, folds: list[Path]) -> list[Cell]:
@@ -67,7 +83,8 @@ def all_cells(config: CompareConfig, folds: list[Path]) -> list[Cell]:
     """
     own = method_flags(config)
     cells, seen = [], set()
-    grid = itertools.product(config.seeds, folds or [None], config.methods, config.frontends, config.backbones)
+    places: list[Path | None] = [*folds] or [None]
+    grid = itertools.product(config.seeds, places, config.methods, config.frontends, config.backbones)
     for seed, fold, method, frontend, backbone in grid:
         if method in OWN_NETWORK:
             frontend, backbone = "own", "own"
@@ -131,8 +148,10 @@ def _picture_flags(data: DataConfig, frontend: str) -> list[str]:
     if data.sample_rate != PRESET_RATE:
         hop = round(FOURIER_HOP * data.sample_rate / PRESET_RATE)
         flags += ["--frontend.sample_rate", str(data.sample_rate), "--frontend.hop_length", str(hop)]
-        if frontend in ("mel", "stft"):
-            flags += ["--frontend.f_max", f"{min(7800.0, 0.975 * data.sample_rate / 2):g}"]
+        kinds = FrontEndConfig.get_known_choices()  # the recipe names them for a type that is none of them
+        f_max = getattr(kinds[frontend], "f_max", None) if frontend in kinds else None
+        if f_max is not None and f_max > NYQUIST_SHARE * data.sample_rate / 2:
+            flags += ["--frontend.f_max", f"{NYQUIST_SHARE * data.sample_rate / 2:g}"]
     return flags
 
 

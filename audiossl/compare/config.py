@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from audiossl.data.config import DataConfig
@@ -79,6 +80,15 @@ class CompareConfig:
                 shlex.split(getattr(self, name))
             except ValueError as error:
                 raise UserError(f"--{name} {getattr(self, name)!r} cannot be split into words ({error}).") from None
+        if not self.processes:
+            raise UserError(f"--launch {self.launch!r} does not say how many processes: add --num_processes N.")
+
+    @property
+    def processes(self) -> int:
+        """How many processes train a cell; 0 where `--launch` does not say."""
+        words = [part for word in shlex.split(self.launch) for part in word.split("=", 1)]
+        given = [n for word, n in pairwise(words) if word in ("--num_processes", "--num-processes") and n.isdecimal()]
+        return int(given[-1]) if given else int(not words)
 
     @property
     def budget(self) -> str:

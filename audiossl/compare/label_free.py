@@ -38,13 +38,15 @@ def label_free(
 @torch.inference_mode()
 def _agreement(features: torch.Tensor, encoder: AudioEncoder, clips: CachedClips, device: str | None) -> float:
     augment, generator = open_augment(CHANGES, clips.sample_rate), torch.Generator().manual_seed(0)
-    where = next(encoder.parameters()).device if device is None else torch.device(device)
-    was = encoder.training
+    before, was_training = next(encoder.parameters()).device, encoder.training
+    where = before if device is None else torch.device(device)
     encoder.eval().to(where)
-    parts = [encoder(augment(as_float(batch.wave), generator).to(where)).cpu() for batch in clips.batches(256)]
-    encoder.train(was)
+    try:
+        parts = [encoder(augment(as_float(batch.wave), generator).to(where)).cpu() for batch in clips.batches(256)]
+    finally:
+        encoder.to(before).train(was_training)
     # Centred: all features of a network share a direction, which says nothing of a clip.
     mean = features.mean(0)
     clean, changed = (torch.nn.functional.normalize(z - mean, dim=1) for z in (features, torch.cat(parts)))
     nearest = (changed @ clean.T).argmax(1)
-    return 100.0 * float((nearest == torch.arange(len(nearest))).float().mean())
+    return 100.0 * int((nearest == torch.arange(len(nearest))).sum()) / len(nearest)

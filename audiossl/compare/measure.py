@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from audiossl.compare.label_free import label_free
 from audiossl.compare.run import epoch_rows
 from audiossl.data.cached import CachedClips
 from audiossl.encoder import AudioEncoder, load_model
+from audiossl.errors import UserError
 from audiossl.probes.baselines import chance, log_mel_tables, majority
 from audiossl.probes.calibrated import calibrated
 from audiossl.probes.columns import measure
@@ -86,6 +87,22 @@ def network_key(folder: Path) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
+def clips_key(clips: CachedClips) -> str:
+    """Hash of the clips, their labels and splits."""
+    labels = json.dumps([list(map(str, clips.labels)), list(clips.splits)])
+    return hashlib.blake2b(f"{clips_hash(clips)}{labels}".encode(), digest_size=4).hexdigest()
+
+
+def refuse_other_clips(out: Path, folds: Mapping[Path | None, CachedClips]) -> None:
+    """Raise UserError when the comparison in `out`, whose cells would be kept, was begun with other clips or splits."""
+    path = out / "clips.json"
+    known = dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    keys = {fold.name if fold else "": clips_key(clips) for fold, clips in folds.items()}
+    if any(known.get(fold, key) != key for fold, key in keys.items()):
+        raise UserError(f"--out {out} is a comparison on other clips, labels or splits: choose another folder.")
+    replace(path, json.dumps(known | keys, indent=1))
+
+
 class Floors:
     """Rows that learnt nothing: random weights by network, and statistics of the data set's pictures.
 
@@ -132,9 +149,7 @@ class Floors:
     def _kept(
         self, name: str, clips: CachedClips, rows: Callable[[], Iterator[tuple[str, Scores]]]
     ) -> dict[str, list[Scores]]:
-        labels = json.dumps([list(map(str, clips.labels)), list(clips.splits)])
-        key = hashlib.blake2b(f"{clips_hash(clips)}{labels}".encode(), digest_size=4).hexdigest()
-        path = self.folder / f"{name}-{key}.json"
+        path = self.folder / f"{name}-{clips_key(clips)}.json"
         if path.is_file():
             return dict(json.loads(path.read_text("utf-8")))
         self.say(f"measuring what learnt nothing: {name}")

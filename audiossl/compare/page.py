@@ -13,10 +13,11 @@ from audiossl.run.page_file import write_page
 
 STYLE = """
 td.best { font-weight: 700; }
-table.scores td:first-child { white-space: nowrap; }
+table.scores td:first-child { white-space: normal; }
+@media (min-width: 700px) { table.scores td:first-child { min-width: 13em; } }
 tr.floor td { color: var(--muted); }
 tr.section td { border-top: 2px solid var(--grid); }
-svg.plot { width: 100%; height: auto; font: 12px system-ui, sans-serif; }
+svg.plot { display: block; width: 100%; min-width: 560px; height: auto; font: 12px system-ui, sans-serif; }
 svg.plot text { fill: var(--ink); }
 svg.plot .quiet { fill: var(--muted); }
 svg.plot .axis { stroke: var(--grid); stroke-width: 1; }
@@ -24,10 +25,12 @@ svg.plot .bar { fill: var(--line); }
 svg.plot .supervised { fill: var(--third); }
 svg.plot .floor { fill: var(--muted); opacity: 0.55; }
 svg.plot .range { stroke: var(--ink); stroke-width: 1.5; }
+svg.plot .leader { stroke: var(--muted); stroke-width: 0.75; }
 """
 BAR_COLUMNS = ("kNN", "20", "5")
 WIDTH, NAME_WIDTH, BAR_HEIGHT = 720, 250, 24
 PLOT_HEIGHT, MARGIN = 320, 56
+LINE_HEIGHT = 14  # of a point's name
 
 
 def write_comparison(
@@ -61,7 +64,7 @@ def write_comparison(
 
 
 def _section(title: str, content: str) -> str:
-    return f'<section><h2>{escape(title)}</h2><div class="card">{content}</div></section>'
+    return f'<section><h2>{escape(title)}</h2><div class="card scroll">{content}</div></section>'
 
 
 def _heading(column: str) -> str:
@@ -157,20 +160,36 @@ def _scatter(rows: Sequence[Row], column: str, cost: str) -> str:
     ]
     for tick in _ticks(10**left, 10**right):
         x, _ = place(math.log10(tick), low)
-        parts.append(
-            f'<text class="quiet" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{cost_text("", tick)}</text>'
-        )
+        text = f"{tick:g}" if tick < 1e4 else cost_text(cost, tick)
+        parts.append(f'<text class="quiet" x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{text}</text>')
     for value in range(math.ceil(low / 5) * 5, math.floor(high) + 1, 5):
         _, y = place(left, value)
         parts.append(f'<text class="quiet" x="{MARGIN - 8}" y="{y + 4:.1f}" text-anchor="end">{value}</text>')
-    for row, x_value, y_value in zip(rows, costs, values, strict=True):
-        x, y = place(x_value, y_value)
+    places = [place(x_value, y_value) for x_value, y_value in zip(costs, values, strict=True)]
+    for row, (x, y), at in zip(rows, places, _apart([y for _, y in places], bottom - 6), strict=True):
         kind = {"learned": "bar"}.get(row.kind, row.kind)
         parts.append(
+            f'<line class="leader" x1="{x:.1f}" x2="{x + 14:.1f}" y1="{y:.1f}" y2="{at:.1f}"/>'
             f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-            f'<text x="{x + 9:.1f}" y="{y + 4:.1f}">{escape(row.name)}</text>'
+            f'<text x="{x + 17:.1f}" y="{at + 4:.1f}">{escape(row.name)}</text>'
         )
     return _svg(PLOT_HEIGHT, f"{_heading(column)} over {cost}", "".join(parts))
+
+
+def _apart(heights: Sequence[float], bottom: float) -> list[float]:
+    """Where names stand beside their points: a line apart, since under one budget all points may lie at one cost.
+
+    >>> _apart([100.0, 20.0, 101.0], bottom=300)
+    [100.0, 20.0, 114.0]
+    """
+    placed = dict.fromkeys(range(len(heights)), 0.0)
+    above = -math.inf
+    for n in sorted(placed, key=lambda n: heights[n]):
+        above = placed[n] = max(heights[n], above + LINE_HEIGHT)
+    below = bottom + LINE_HEIGHT
+    for n in sorted(placed, key=lambda n: -placed[n]):  # what was pushed over the edge goes back up
+        below = placed[n] = min(placed[n], below - LINE_HEIGHT)
+    return list(placed.values())
 
 
 def _ticks(low: float, high: float) -> list[float]:

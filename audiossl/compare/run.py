@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -26,9 +27,10 @@ from audiossl.run.report import read_history
 # One process, without the launcher's advice on flags that were left out.
 ONE_PROCESS = "-q --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
 QUIET = ("--probe.skip", "true", "--run.trackers", "[]")
-TIMED_CLIPS = 1024
+TIMED_CLIPS, TIMED_STEPS = 1024, 8  # of a timing run, whichever is more
 MONITORS = 10  # looks at validation clips a run: their time is not the method's
 LOG = "log.txt"
+OWN_ERROR = "audiossl: error: "  # see `errors_for_people`
 
 
 class CellFailed(Exception):
@@ -65,20 +67,24 @@ class Runner:
         if self.config.epochs:
             return self.config.epochs
         if self.config.steps:
-            run = cell.settings().run
-            return max(1, round(self.config.steps / max(1, self.n_training // (run.batch_size * run.accumulate))))
+            return max(1, round(self.config.steps / max(1, self.n_training // self._clips_a_step(cell))))
         return max(1, int(60 * self.config.minutes * self.clips_per_second(cell) / self.n_training))
+
+    def _clips_a_step(self, cell: Cell) -> int:
+        run = cell.settings().run
+        return run.batch_size * run.accumulate * self.config.processes
 
     def clips_per_second(self, cell: Cell) -> float:
         """Speed of a setting in a short run, measured once and kept."""
         known = self.out / "timing.json"
-        key = "-".join(cell.row)
+        processes = self.config.processes
+        key = cell.setting() + (f"-{processes}processes" if processes > 1 else "")
         speeds = json.loads(known.read_text("utf-8")) if known.exists() else {}
         if key not in speeds:
             self.say(f"timing {key}")
-            folder = self.out / "timing" / key.replace("/", "_")
-            limit = ["--run.epochs", "1", "--data.limit", str(TIMED_CLIPS), "--run.resume", "true"]
-            self._call(cell, folder, limit)
+            folder = self.out / "timing" / key
+            n_clips = max(TIMED_CLIPS, TIMED_STEPS * self._clips_a_step(cell))
+            self._call(cell, folder, ["--run.epochs", "1", "--data.limit", str(n_clips), "--run.resume", "true"])
             speeds[key] = epoch_rows(folder)[-1]["clips_per_second"]
             replace(known, json.dumps(speeds, indent=1))
         return float(speeds[key])
@@ -92,9 +98,11 @@ class Runner:
         with log.open("w", encoding="utf-8") as sink:
             print(shlex.join(command), file=sink, flush=True)
             # A session of its own: a signal then reaches the launcher and what it started, and never one alone.
-            child = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
-            with _passing_signals_on(child) as stopped:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=sink, stderr=sink, start_new_session=True)
+            with child, _passing_signals_on(child) as stopped:
                 code = child.wait()
+                if stopped:
+                    _wait_for_all(child)
         if stopped:
             raise SystemExit(128 + stopped[0])
         if code:
@@ -121,12 +129,24 @@ def _passing_signals_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _wait_for_all(child: subprocess.Popen[bytes]) -> None:
+    """Wait for what the launcher started: at a signal it ends at once, while the recipe still writes a checkpoint.
+
+    All of them hold the other end of the launcher's stdin, and a poll without wishes returns when the last one let go.
+    """
+    assert child.stdin is not None
+    poll = select.poll()
+    poll.register(child.stdin, 0)
+    poll.poll()
+
+
 def _last_words(log: Path, code: int) -> str:
-    """The sentence with which a program ended."""
+    """The sentence with which a program ended: its own, else the last line that reads as an error."""
     lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
-    said = [line for line in lines if "error: " in line.lower() or line.startswith(("audiossl:", "MemoryError"))]
+    own = [line.partition(OWN_ERROR)[2] for line in lines if OWN_ERROR in line]
+    errors = [line for line in lines if "error: " in line.lower() or line.startswith("MemoryError")]
     ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-    return f"{(said or lines or [''])[-1].removeprefix('audiossl: error: ')} ({ended}; see {log})"
+    return f"{(own or errors or lines or [''])[-1]} ({ended}; see {log})"
 
 
 def epoch_rows(folder: Path) -> list[dict[str, float]]:

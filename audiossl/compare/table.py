@@ -113,18 +113,20 @@ def markdown(rows: Sequence[Row], small_print: str) -> str:
     best = best_of(rows, columns)
     for row in rows:
         if row.failed and not row.scores:
-            lines.append(f"| {row.name} | {row.failed} |" + " |" * (len(heads) + len(COSTS) - 1))
+            reason = row.failed.replace("|", "\\|")
+            lines.append(f"| {row.name} | {reason} |" + " |" * (len(heads) + len(COSTS) - 1))
             continue
         cells = [f"**{row.scores[c]}**" if best.get(c) == row.name else str(row.scores.get(c, "")) for c in columns]
         cells += [cost_text(name, row.costs[name]) if name in row.costs else "" for name in COSTS]
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", small_print]) + "\n"
+    notes = [f"{row.name} is of {row.n_cells} cells: {row.failed}" for row in rows if row.failed and row.scores]
+    return "\n".join([*lines, "", *[line for note in notes for line in (note, "")], small_print]) + "\n"
 
 
 def best_of(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
-    """Name of the row that learned without labels and is best, by column."""
+    """Name of the row that learned without labels and is best, by column; more of what needs no labels is no better."""
     best = {}
-    for column in columns:
+    for column in [column for column in columns if column in COLUMNS]:
         able = [row for row in rows if row.kind == "learned" and column in row.scores]
         if able:
             best[column] = max(able, key=lambda row: row.scores[column].mean).name
@@ -132,7 +134,7 @@ def best_of(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
 
 
 def csv_text(results: Sequence[dict[str, Any]], floors: Sequence[Row]) -> str:
-    """Every number by itself: method, front end, backbone, seed, fold, column, value."""
+    """Every number by itself: method, front end, backbone, seed, fold, column, value; of floors the means."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["method", "frontend", "backbone", "seed", "fold", "column", "value"])

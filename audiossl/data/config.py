@@ -31,7 +31,7 @@ class DataConfig:
     name: str = "auto"
     # Folder, CSV file, or for `hub` a name on the Hugging Face hub or a local folder.
     root: str | None = None
-    # Folder of the validation_list.txt and testing_list.txt that split a folder of audio, if not the root.
+    # Folder of the validation_list.txt and testing_list.txt that split the recordings, if it is not the root.
     lists: str | None = None
     # Speech Commands: v0.01 or v0.02; 35 words, 12 (10 words + silence + unknown) or 10 words.
     version: str = "v0.02"

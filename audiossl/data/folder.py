@@ -32,15 +32,9 @@ def open_folder(config: DataConfig) -> ClipSet:
     if not files:
         raise UserError(_nothing_found(root))
     lists = config.lists_folder(root)
-    listed = read_lists(lists)
     recordings = [_recording(root, path) for path in files]
-    if listed:
-        rule = "validation_list.txt and testing_list.txt in the folder decide, the rest is for training"
-        recordings = [replace(clip, split=listed.get(clip.id, "training")) for clip in recordings]
-        if not any(clip.id in listed for clip in recordings):
-            raise UserError(
-                f"the lists in {lists} name none of the {len(files)} audio files in {root}; mend or remove them."
-            )
+    if read_lists(lists):
+        rule, recordings = split_by_lists(recordings, root, lists)
     else:
         rule, recordings = split_by_file(recordings)
     return ClipSet.of(root.resolve().name, cut_recordings(recordings, config.clip_s), rule)
@@ -54,6 +48,21 @@ def read_lists(folder: Path) -> dict[str, str]:
             lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
             listed.update((line.strip(), split) for line in lines if line.strip())
     return listed
+
+
+def split_by_lists(recordings: list[Clip], root: Path, lists: Path) -> tuple[str, list[Clip]]:
+    """The sentence for `split_rule`, and the recordings of `root` split by the two lists in a folder.
+
+    Raises `UserError` when the lists name none of them.
+    """
+    listed = read_lists(lists)
+    if not any(clip.id in listed for clip in recordings):
+        raise UserError(
+            f"the lists in {lists} name none of the {len(recordings)} audio files in {root}; mend or remove them."
+        )
+    where = "in the folder" if lists == root else f"of {lists.name}"
+    rule = f"validation_list.txt and testing_list.txt {where} decide, the rest is for training"
+    return rule, [replace(clip, split=listed.get(clip.id, "training")) for clip in recordings]
 
 
 def split_by_file(recordings: list[Clip]) -> tuple[str, list[Clip]]:
@@ -89,7 +98,20 @@ def cut(clip: Clip, duration_s: float, clip_s: float) -> list[Clip]:
     if n_clips == 1:
         return [clip]
     starts = [i * clip_s for i in range(n_clips)]
-    return [replace(clip, id=f"{clip.id}@{start:.6g}s", start_s=start, duration_s=clip_s) for start in starts]
+    return [replace(clip, id=clip.id + _place(start), start_s=start, duration_s=clip_s) for start in starts]
+
+
+def recording_of(clip: Clip) -> str:
+    """Id of the recording that a clip was cut from, which is the clip's own where nothing was cut.
+
+    >>> [recording_of(part) for part in cut(Clip("me@home.wav", Path("me@home.wav")), 2.0, 1.0)]
+    ['me@home.wav', 'me@home.wav']
+    """
+    return clip.id if clip.duration_s is None else clip.id.removesuffix(_place(clip.start_s))
+
+
+def _place(start_s: float) -> str:
+    return f"@{start_s:.6g}s"
 
 
 def _duration_s(clip: Clip) -> float:

@@ -1,7 +1,8 @@
 """A CSV file that lists recordings: path, label, split and speaker, one recording a line.
 
 Only the path is needed. Paths are relative to the CSV file. Where a line names no split, its speaker decides,
-or its file where no speaker is known. Long recordings are cut as in a folder.
+or its file where no speaker is known. With `--data.lists` two lists of paths, as they stand here, decide in place of
+that. Long recordings are cut as in a folder.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from audiossl.data.clips import SPLIT_WORDS, Clip, ClipSet, hash_split
 from audiossl.data.config import DataConfig
-from audiossl.data.folder import cut_recordings
+from audiossl.data.folder import cut_recordings, split_by_lists
 from audiossl.errors import UserError
 
 
@@ -26,7 +27,10 @@ def open_manifest(config: DataConfig) -> ClipSet:
     """
     path = Path(config.root or "").expanduser()
     recordings = _read(path, config)
-    rule, recordings = _split(recordings)
+    if config.lists is not None:
+        rule, recordings = split_by_lists(recordings, path, config.lists_folder(path.parent))
+    else:
+        rule, recordings = _split(recordings)
     return ClipSet.of(path.stem, cut_recordings(recordings, config.clip_s), rule)
 
 

@@ -52,6 +52,10 @@ def open_clips(config: DataConfig) -> ClipSet | ClipStream:
     """
     config = resolve(config)
     if config.name == "hub":
+        if config.lists is not None:
+            raise UserError(
+                "--data.lists splits folders and manifests: leave it out, a hub data set has its own splits."
+            )
         from audiossl.data.hub import open_hub
 
         return open_hub(config)

@@ -103,6 +103,8 @@ def open_spoken_words(config: DataConfig, spec: SpokenWords | None = None) -> Cl
     root = ensure(spec or SpokenWords(), cache_root(config))
     clips = open_speech_commands(replace(config, name="speech_commands", root=str(root), download=False))
     rule = "synthetic speakers whose voice variants are disjoint between the splits"
+    if config.lists is not None:
+        rule = clips.split_rule
     return replace(clips, name=clips.name.replace("speech_commands", "spoken_words"), split_rule=rule)
 
 

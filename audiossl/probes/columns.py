@@ -60,11 +60,8 @@ def check_columns(columns: Sequence[str]) -> None:
     """Raise `UserError` when there is no probe of such a name."""
     known = ", ".join((*ALL_COLUMNS, LINEAR_SGD, ONE_VS_REST))
     for column in columns:
-        if (
-            column not in ("linear", LINEAR_SGD, "LR", ONE_VS_REST)
-            and not _KNN.fullmatch(column)
-            and not _FEW.fullmatch(column)
-        ):
+        named = column in ("linear", LINEAR_SGD, "LR", ONE_VS_REST)
+        if not named and not _KNN.fullmatch(column) and not _FEW.fullmatch(column):
             raise UserError(f"there is no probe {column!r}: choose from {known}, or another k, such as kNN 200.")
 
 

@@ -14,6 +14,7 @@ class ProbeTableConfig:
 
     skip: bool = False  # no table at all, for runs that are probed elsewhere
     quick: bool = False  # kNN and linear probe only: seconds instead of minutes
+    one_vs_rest: bool = False  # a logistic regression for each label as one more column
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # seeds of the random weights
     # One more row: random weights with batch norms measured on training clips, as a network in training has them.
     calibrate_random: bool = False

@@ -20,7 +20,7 @@ def protocol(columns: Sequence[str], sgd: LinearSGDConfig) -> str:
         f"1 to 100: LR on so many clips a class of the training split, C {FEW_LABELS_C}, mean ± deviation of 5 draws"
     )
     if ONE_VS_REST in columns:
-        text += f"; {ONE_VS_REST}: a logistic regression for each label, C chosen on validation"
+        text += f"; {ONE_VS_REST}: a logistic regression for each label, the surest decides, C chosen on validation"
     return f"{text}; {_linear_sgd(sgd)}" if LINEAR_SGD in columns else text
 
 

@@ -1,6 +1,6 @@
 """The table beside every encoder: its probes, and what the same probes say of features that learnt nothing.
 
-Rows: the encoder, the same network with random weights (mean and range over seeds), two log-mel statistics,
+Rows: the encoder, the same network with random weights (mean and range over seeds), statistics of log-mel and MFCCs,
 the most frequent label, chance. Columns: kNN, linear probe, logistic regression on all labels, and on 1, 5,
 20, 100 a class; on request several k, EsViT's linear evaluation, and the encoder's accuracy label by label.
 """

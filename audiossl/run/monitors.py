@@ -151,7 +151,8 @@ class OnlineKNN:
         if not self.labelled:
             return {}
         train_y, y = np.asarray(self.training.label_ids), np.asarray(self.validation.label_ids)
-        tables = zip(log_mel_tables(self.training).values(), log_mel_tables(self.validation).values(), strict=True)
+        training, validation = log_mel_tables(self.training), log_mel_tables(self.validation)
+        tables = [(training[name], validation[name]) for name in training if name.startswith("log-mel")]
         return {
             "knn_random": self(encoder.randomised(0))["knn"],
             "knn_log_mel": max(knn_accuracy(train.x, train_y, other.x, y) for train, other in tables),

@@ -17,9 +17,10 @@ import numpy as np
 from audiossl.data.cached import CachedClips
 from audiossl.encoder import AudioEncoder
 from audiossl.errors import UserError
+from audiossl.probes.columns import DEFAULT_K, chosen_columns
 from audiossl.probes.config import ProbeTableConfig
 from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features, write_features
-from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, ProbeTable, probe_table
+from audiossl.probes.table import ProbeTable, probe_table
 from audiossl.run import files
 
 KEY = "stage"  # of a table's `about`: the hash of all that it depends on
@@ -65,7 +66,7 @@ def probed(
         encoder,
         clips,
         random_seeds=probe.random_seeds,
-        columns=QUICK_COLUMNS if probe.quick else ALL_COLUMNS,
+        columns=chosen_columns([DEFAULT_K], linear_sgd=False, quick=probe.quick, one_vs_rest=probe.one_vs_rest),
         say=lambda text: say(f"probing: {text}"),
         calibrate_random=probe.calibrate_random,
         known=KeptFeatures(folder / files.FEATURES, hashes),

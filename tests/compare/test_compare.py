@@ -133,9 +133,9 @@ def test_steps_and_minutes_become_epochs(tmp_path):
     steps = Runner(config(epochs=0, steps=5 * per_epoch + 1, out=str(tmp_path)), 1000, print)
     assert steps.epochs(cell) == 5
     minutes = Runner(config(epochs=0, minutes=2.0, out=str(tmp_path)), 1000, print)
-    (tmp_path / "timing.json").write_text(json.dumps({"contrastive-mel-resnet10": 50.0}))
+    (tmp_path / "timing.json").write_text(json.dumps({cell.setting(): 50.0}))
     assert minutes.epochs(cell) == 6  # 120 s x 50 clips a second / 1,000 clips
-    (tmp_path / "timing.json").write_text(json.dumps({"contrastive-mel-resnet10": 0.5}))
+    (tmp_path / "timing.json").write_text(json.dumps({cell.setting(): 0.5}))
     assert minutes.epochs(cell) == 1
 
 

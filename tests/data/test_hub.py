@@ -127,3 +127,8 @@ def test_mistakes_are_named(tmp_path):
         open_clips(config_for(tmp_path, tmp_path / "not_there"))
     with pytest.raises(UserError, match=r"needs --data\.root"):
         open_clips(DataConfig(name="hub"))
+
+
+def test_lists_are_refused_since_they_name_files(tmp_path):
+    with pytest.raises(UserError, match=r"--data\.lists .* leave it out"):
+        open_clips(DataConfig(name="hub", root=str(tmp_path), lists=str(tmp_path)))

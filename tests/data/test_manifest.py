@@ -47,6 +47,19 @@ def test_only_the_path_is_needed_and_the_file_decides_the_split(folder):
     assert "hash of the path" in clips.split_rule
 
 
+def test_lists_of_a_folder_decide_in_place_of_the_columns(folder):
+    lists = folder / "lists"
+    lists.mkdir()
+    (lists / "testing_list.txt").write_text("sounds/ü 1.wav\n", encoding="utf-8")
+    text = "path,split\nsounds/ü 0.wav,test\nsounds/ü 1.wav,train\nsounds/ü 2.wav,\n"
+    clips = opened(folder, text, lists=str(lists))
+    assert [clip.split for clip in clips] == ["training", "testing", "training"]
+    assert clips.split_rule == "validation_list.txt and testing_list.txt of lists decide, the rest is for training"
+    (lists / "testing_list.txt").write_text("sounds/other.wav\n")
+    with pytest.raises(UserError, match=r"name none of the 3 audio files in .*list\.csv"):
+        opened(folder, text, lists=str(lists))
+
+
 def test_known_speakers_decide_the_split(folder):
     rows = "".join(f"sounds/ü {i}.wav,s{i // 3}\n" for i in range(30))
     clips = opened(folder, "path,speaker\n" + rows)

@@ -19,6 +19,7 @@ from audiossl.data import spoken_words
 from audiossl.data.acoustics import N_FFT, Place
 from audiossl.data.clips import SPLITS
 from audiossl.data.config import DataConfig
+from audiossl.data.folds import fold_lists
 from audiossl.data.spoken_words import ACCENTS, WORDS, SpokenWords, ensure, fingerprint, open_spoken_words
 from audiossl.errors import UserError
 
@@ -81,6 +82,15 @@ def test_it_is_a_speech_commands_set_with_disjoint_speakers_and_voices(cache: Pa
     assert [len(names) for names in speakers] == [8, 2, 3]
     assert len(set.union(*speakers)) == 13
     assert "voice variants are disjoint" in clips.split_rule
+
+
+def test_other_lists_split_it_and_the_rule_says_so(cache: Path, tmp_path: Path) -> None:
+    config = DataConfig(cache=str(cache))
+    first, second, *_ = fold_lists(open_spoken_words(config, SMALL), "speaker", tmp_path)
+    clips = open_spoken_words(replace(config, lists=str(first)), SMALL)
+    assert [len(clips.split(split).speakers) for split in SPLITS] == [11, 1, 1]
+    assert [f"fold-{clips.split(split).speakers[0]}" for split in SPLITS[1:]] == [second.name, first.name]
+    assert clips.split_rule == f"validation_list.txt and testing_list.txt of {first.name}, training the rest"
 
 
 def test_default_cast_shares_no_variant_between_splits_and_uses_every_accent() -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from audiossl.errors import UserError
 from audiossl.probes.features import Labelled, ProbeData, accuracy
 from audiossl.probes.few_shot import draw_few, few_shot
 from audiossl.probes.linear import linear_probe
-from audiossl.probes.logistic import logistic_probe
+from audiossl.probes.logistic import fit_one_vs_rest, logistic_probe, one_vs_rest_probe
 
 
 def problem(classes=3, d=8, spread=1.0, sizes=(240, 90, 120), seed=0) -> ProbeData:
@@ -42,6 +43,35 @@ def test_logistic_is_scikit_learn_with_c_chosen_on_validation():
     assert (ours.validation, ours.test) == pytest.approx(scores[best])
 
 
+def test_one_vs_rest_is_scikit_learn_with_c_chosen_on_validation():
+    data = problem(classes=5, spread=1.5)
+    scores = []
+    for c in (0.001, 0.03, 1.0):
+        model = OneVsRestClassifier(LogisticRegression(C=c, max_iter=1000)).fit(data.train.x, data.train.y)
+        scores.append((model.score(data.validation.x, data.validation.y), model.score(data.test.x, data.test.y)))
+    best = int(np.argmax([validation for validation, _ in scores]))
+    ours = one_vs_rest_probe(data, (0.001, 0.03, 1.0))
+    assert ours.chosen == {"C": (0.001, 0.03, 1.0)[best], "converged": True}
+    assert (ours.validation, ours.test) == pytest.approx(scores[best])
+
+
+def test_one_vs_rest_takes_the_label_whose_own_regression_is_surest():
+    data = problem(classes=4, spread=1.5)
+    model = fit_one_vs_rest(data.train.x, data.train.y, 0.1)
+    sureness = []
+    for label in range(4):
+        one = LogisticRegression(C=0.1, max_iter=1000).fit(data.train.x, data.train.y == label)
+        sureness.append(data.test.x @ one.coef_[0] + one.intercept_[0])
+    assert np.array_equal(model.predict(data.test.x), np.argmax(sureness, axis=0))
+
+
+def test_of_two_labels_one_vs_rest_is_logistic_regression():
+    data = problem(classes=2, spread=2.0)
+    both = logistic_probe(data), one_vs_rest_probe(data)
+    assert both[0] == both[1]
+    assert np.array_equal(both[0].predicted, both[1].predicted)
+
+
 def test_the_linear_probe_comes_to_the_exact_solution():
     data = problem(sizes=(600, 300, 600))
     exact = logistic_probe(data)
@@ -66,7 +96,7 @@ def test_the_linear_probe_repeats_by_seed():
 
 @pytest.mark.parametrize(
     "probe",
-    [logistic_probe, lambda data: linear_probe(data, min_steps=50, min_epochs=1)],
+    [logistic_probe, one_vs_rest_probe, lambda data: linear_probe(data, min_steps=50, min_epochs=1)],
 )
 def test_the_test_split_has_no_say_in_the_choice(probe):
     data = problem(spread=2.0)
@@ -111,7 +141,7 @@ def test_more_labels_help():
     assert few_shot(data, 1).mean < few_shot(data, 20).mean
 
 
-def test_one_label_only_is_said():
-    data = problem(classes=1)
+@pytest.mark.parametrize("probe", [logistic_probe, one_vs_rest_probe])
+def test_one_label_only_is_said(probe):
     with pytest.raises(UserError, match="two labels"):
-        logistic_probe(data)
+        probe(problem(classes=1))

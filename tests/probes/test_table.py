@@ -12,6 +12,7 @@ from audiossl.probes.features import extract
 from audiossl.probes.few_shot import few_shot
 from audiossl.probes.knn import knn_predict
 from audiossl.probes.linear_sgd import linear_sgd
+from audiossl.probes.logistic import one_vs_rest_probe
 from audiossl.probes.table import ALL_COLUMNS, QUICK_COLUMNS, probe_table
 
 
@@ -27,10 +28,11 @@ def test_every_row_and_column_is_there(make_clips, encoder, few_columns):
         "same network, random weights",
         "log-mel mean + std",
         "log-mel, 8 time segments",
+        "MFCC mean + std",
         "most frequent label",
         "chance",
     ]
-    for row in table.rows[:4]:
+    for row in table.rows[:5]:
         assert list(row.scores) == list(few_columns)
         assert all(0 <= cell.mean <= 100 for cell in row.scores.values())
     assert table.row("chance").scores["kNN"].mean == pytest.approx(100 / 3)
@@ -60,7 +62,7 @@ def test_markdown_says_what_was_measured(make_clips, encoder, few_columns):
     assert [cell.strip() for cell in lines[0].strip("|").split("|")] == [
         "features", "dim", "kNN", "LR", "1 a class", "20",
     ]  # fmt: skip
-    assert len({len(line) for line in lines[:8]}) == 1  # columns stand below each other in a terminal too
+    assert len({len(line) for line in lines[:9]}) == 1  # columns stand below each other in a terminal too
     assert "60 / 30 / 30 labelled clips (by number)" in text
     assert "seeds 4" in text
     assert "unknown speakers" in text
@@ -103,6 +105,21 @@ def test_columns_are_chosen_by_flags():
     assert chosen_columns([20], linear_sgd=False, quick=True) == QUICK_COLUMNS
     assert chosen_columns([200, 10, 10], linear_sgd=True, quick=True) == ("kNN 10", "kNN 200", "linear", "linear SGD")
     assert chosen_columns([5], linear_sgd=False, quick=True) == ("kNN 5", "linear")
+    quick = chosen_columns([20], linear_sgd=True, quick=True, one_vs_rest=True)
+    assert quick == ("kNN", "linear", "linear SGD", "one-vs-rest")
+    whole = chosen_columns([20], linear_sgd=False, quick=False, one_vs_rest=True)
+    assert whole == ("kNN", "linear", "LR", "one-vs-rest", "1", "5", "20", "100")
+
+
+def test_one_vs_rest_is_a_column_where_it_is_asked_for(make_clips, encoder):
+    table = probe_table(encoder, make_clips(), random_seeds=(), columns=("one-vs-rest",))
+    expected = one_vs_rest_probe(extract(encoder, make_clips()).probe_data())
+    cell = table.row("encoder").scores["one-vs-rest"]
+    assert cell.mean == pytest.approx(100 * expected.test)
+    assert cell.chosen == {**expected.chosen, "validation": 100 * expected.validation}
+    assert "one-vs-rest: a logistic regression for each label" in table.markdown()
+    assert "one-vs-rest" not in ALL_COLUMNS
+    assert "one-vs-rest" not in probe_table(encoder, make_clips(), random_seeds=(), columns=("kNN",)).markdown()
 
 
 def test_several_k_are_what_each_gives_and_too_large_ones_are_said(make_clips, encoder):

@@ -110,3 +110,12 @@ def test_features_stay_where_they_are_asked_for(tmp_path, encoder, labelled_clip
     with np.load(tmp_path / files.FEATURES) as kept:
         assert kept[ENCODER].shape == (len(labelled_clips), encoder.dim)
     assert json.loads((tmp_path / files.SCORES).read_text())["about"][stages.KEY] == table.about[stages.KEY]
+
+
+def test_one_vs_rest_is_one_more_column(tmp_path, encoder, labelled_clips):
+    plain, _ = probe(tmp_path, encoder, labelled_clips)
+    config = ProbeTableConfig(quick=True, random_seeds=[0], one_vs_rest=True)
+    table, said = probe(tmp_path, encoder, labelled_clips, config)
+    assert any(ENCODER in text for text in said)
+    assert table.columns == (*plain.columns, "one-vs-rest")
+    assert table.rows[0].scores["one-vs-rest"].mean > 100 / 3
