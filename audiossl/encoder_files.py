@@ -149,8 +149,8 @@ def _no_encoder(place: Path) -> str:
         return f"{place} does not exist: give the folder of an encoder."
     if not place.is_dir():
         return (
-            f"{place} is not a folder: give the folder of an encoder, with {CONFIG} and {WEIGHTS}, or, if it is a "
-            "file that EsViT's authors released, its arch as well, such as arch='swin_tiny'."
+            f"{place} is not a folder: give the folder of an encoder, with {CONFIG} and {WEIGHTS}, or, if it is a file "
+            "that EsViT's or BYOL-A's authors released, its arch as well, such as arch='swin_tiny' or 'audiontt_2020'."
         )
     if (place / "encoder" / CONFIG).is_file():
         return f"{place} is the folder of a run: give its encoder, {place / 'encoder'}."

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from audiossl.backbones import Backbone, BackboneConfig, build_backbone
+from audiossl.backbones.audiontt import AUDIONTTS
 from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
 from audiossl.transforms import FrontEndConfig, MelConfig, Normalize
@@ -153,7 +154,10 @@ def load_released_backbone(
 def _read(path: Folder, arch: str, checkpoint_key: str) -> tuple[dict[str, Tensor], BackboneConfig]:
     """Weights of the backbone under timm's names, and the settings of the backbone that they are for."""
     if arch not in ARCHS:
-        raise UserError(f"arch={arch!r} is not one that can be opened: choose one of {', '.join(ARCHS)}.")
+        raise UserError(
+            f"arch={arch!r} is not one of EsViT's that can be opened: choose one of {', '.join(ARCHS)}; "
+            f"audiossl.load_model opens BYOL-A's files too, as {' or '.join(AUDIONTTS)}."
+        )
     tensors = backbone_weights(read_weights(path, checkpoint_key), path)
     name, pool = ARCHS[arch]
     return tensors, BackboneConfig(name, pool=pool, window=_window(tensors, name), published=name != "resnet50")

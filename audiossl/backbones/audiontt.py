@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiossl.errors import UserError
 
@@ -34,7 +35,10 @@ AUDIONTTS = {"audiontt_2020": Shape(3, 512, False), "audiontt_2022": Shape(2, 20
 class AudioNtt(nn.Module):
     """Pictures (B, C, F, T) to frames (B, D, 1, T'), for pictures of `n_bins` F and any T.
 
-    D is the width, and in the stacked version the number of the blocks' outputs more: 1,024 at 64 bins.
+    D is the width, and in the stacked version the number of the blocks' outputs more: 1,024 at 64 bins. A picture
+    shorter than one frame of the network is padded to it with zeros, the mean of a normalised picture.
+
+    Raises UserError for fewer bins than the blocks halve, and for pictures of another number of bins.
 
     >>> net = AudioNtt(AUDIONTTS["audiontt_2022"], n_bins=64)
     >>> net.forward_features(torch.zeros(2, 1, 64, 96)).shape
@@ -48,7 +52,7 @@ class AudioNtt(nn.Module):
             raise UserError(
                 f"AudioNTT halves the band {shape.blocks} times: give at least {reduction} bins, not {n_bins}."
             )
-        self.n_bins, self.stacked = n_bins, shape.stacked
+        self.n_bins, self.stacked, self.reduction = n_bins, shape.stacked, reduction
         layers: list[nn.Module] = []
         for block in range(shape.blocks):
             convolution = nn.Conv2d(in_channels if block == 0 else CHANNELS, CHANNELS, 3, padding=1)
@@ -77,7 +81,9 @@ class AudioNtt(nn.Module):
                 f"this AudioNTT was built for pictures of {self.n_bins} bins and found {image.shape[2]}: give views of "
                 "the whole band (--views.global_band 1, --views.local_band 1), or another network."
             )
-        frames = self.features(image).permute(0, 3, 2, 1).flatten(2)  # (B, T', F' C), channels innermost
+        image = functional.pad(image, (0, max(self.reduction - image.shape[3], 0)))
+        # (B, T', F' C): the channels of the lowest row, then of the next, as BYOL-A's weights expect them.
+        frames = self.features(image).permute(0, 3, 2, 1).flatten(2)
         seen = self.fc(frames)
         if self.stacked:
             seen = torch.cat([frames, seen], dim=2)
@@ -85,6 +91,11 @@ class AudioNtt(nn.Module):
 
 
 def build_audiontt(config: BackboneConfig, in_channels: int, n_bins: int) -> AudioNtt:
-    """An AudioNTT with random weights, of the width that the settings ask for."""
+    """An AudioNTT with random weights, of the width that the settings ask for.
+
+    Raises UserError for a negative width and for fewer bins than the network's blocks halve.
+    """
     shape = AUDIONTTS[config.name]
+    if config.width < 0:
+        raise UserError(f"backbone width={config.width} must be positive, or 0 for {config.name}'s {shape.width}.")
     return AudioNtt(shape._replace(width=config.width or shape.width), n_bins, in_channels)

@@ -90,12 +90,10 @@ class Backbone(nn.Module):
     def _see(self, image: Tensor) -> tuple[Tensor, Size, Tensor | None]:
         """Regions (B, P, D), their grid (F', T'), and the class token (B, D) of networks that have one."""
         pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
-        if self.patch_size == (1, 1):
+        if self.patch_size == (1, 1) and not isinstance(self.net, AudioNtt):  # which pads for itself
             # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
             # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
             pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
-            if isinstance(self.net, AudioNtt):  # whose layers know the band, and refuse another
-                pad[0] = 0
         if any(pad):
             image = functional.pad(image, (0, pad[1], 0, pad[0]))
         x = self.net.forward_features(image)

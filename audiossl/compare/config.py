@@ -26,7 +26,7 @@ METHODS = {
     "emp_ssl": Method("EMP-SSL", "emp_ssl_speechcommands"),
     "byol": Method("BYOL", "byol_speechcommands"),
     "byol_no_momentum": Method("BYOL without momentum", "byol_speechcommands", "no_momentum"),
-    "simsiam": Method("SimSiam", "byol_speechcommands", "simsiam"),
+    "simsiam": Method("SimSiam", "byol_speechcommands", "simsiam_small"),
     "byola_v1": Method("BYOL-A v1", "byol_speechcommands", "byola_v1"),
     "byola_v2": Method("BYOL-A v2", "byol_speechcommands", "byola_v2"),
     "contrastive": Method("contrastive (NT-Xent)", "contrastive_speechcommands"),

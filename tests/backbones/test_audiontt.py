@@ -71,9 +71,10 @@ def test_frames_and_pooling_are_the_formula(name, blocks, stacked, size, channel
 
 def test_clips_of_any_length_pass_and_other_bands_are_refused():
     backbone = build().eval()
-    for n_frames in (8, 33, 300):
+    for n_frames in (1, 4, 5, 7, 8, 33, 300):
         assert backbone(torch.zeros(1, 1, 64, n_frames)).features.shape == (1, 512)
-    assert backbone(torch.zeros(1, 1, 64, 3)).features.isfinite().all()  # padded to a frame
+    short = torch.randn(2, 1, 64, 5)  # seen as a whole frame, zeros behind
+    torch.testing.assert_close(backbone(short).features, backbone(functional.pad(short, (0, 3))).features)
     with pytest.raises(UserError, match="built for pictures of 64 bins and found 32"):
         backbone(torch.zeros(1, 1, 32, 96))
     with pytest.raises(UserError, match="at least 8 bins, not 6"):
@@ -117,6 +118,8 @@ def test_width_is_for_audiontt_and_stages_are_not():
         build_backbone(BackboneConfig("resnet10", width=64), SIZE)
     with pytest.raises(UserError, match="stages=2 is for ResNets"):
         build(stages=2)
+    with pytest.raises(UserError, match="width=-1 must be positive, or 0 for audiontt_2022's 2048"):
+        build("audiontt_2022", width=-1)
 
 
 def test_a_resnet_may_begin_with_gains_of_1():
