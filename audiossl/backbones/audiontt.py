@@ -78,8 +78,9 @@ class AudioNtt(nn.Module):
         """Frames (B, D, 1, T') of pictures (B, C, F, T)."""
         if image.shape[2] != self.n_bins:
             raise UserError(
-                f"this AudioNTT was built for pictures of {self.n_bins} bins and found {image.shape[2]}: give views of "
-                "the whole band (--views.global_band 1, --views.local_band 1), or another network."
+                f"this AudioNTT was built for pictures of {self.n_bins} bins and found {image.shape[2]}: keep the "
+                "whole band (--views.global_band 1 and --views.local_band 1 in training, --change.crop 0 in inspect), "
+                "or give another network."
             )
         image = functional.pad(image, (0, max(self.reduction - image.shape[3], 0)))
         # (B, T', F' C): the channels of the lowest row, then of the next, as BYOL-A's weights expect them.

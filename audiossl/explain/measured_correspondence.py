@@ -205,7 +205,7 @@ def _matches(
 
     def look(image: torch.Tensor) -> Regions:
         if name == PICTURE:
-            return picture_regions(image, cells.stride)
+            return picture_regions(image, *grid_of(encoder, image, stage))
         return regions_of(encoder.network, image, stage)
 
     best = similarity(look(views.image_a).patches, look(views.image_b).patches).max(-1)

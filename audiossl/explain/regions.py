@@ -91,12 +91,12 @@ def _stages(net: Any) -> list[nn.Module]:
     return []
 
 
-def picture_regions(image: Tensor, stride: Size) -> Regions:
+def picture_regions(image: Tensor, grid: Size, stride: Size) -> Regions:
     """The points of the picture that lie in each cell, (B, P, C x stride): what a network is worth must exceed them.
 
-    Cells that reach beyond the picture are filled with zeros, the mean of a normalised picture.
+    Cells that reach beyond the picture are filled with zeros, the mean of a normalised picture; points behind the last
+    cell, which AudioNTT leaves out, are left out.
     """
-    pad = [-n % s for n, s in zip(image.shape[2:], stride, strict=True)]
-    padded = functional.pad(image, (0, pad[1], 0, pad[0]))
-    grid = padded.shape[2] // stride[0], padded.shape[3] // stride[1]
+    beyond = [cells * s - n for n, cells, s in zip(image.shape[2:], grid, stride, strict=True)]
+    padded = functional.pad(image, (0, beyond[1], 0, beyond[0]))  # of less than 0: cut
     return Regions(functional.unfold(padded, stride, stride=stride).transpose(1, 2).float(), grid, stride)

@@ -8,6 +8,8 @@ from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.backbones.last_blocks import last_blocks
 from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError
+from audiossl.explain.attention import attention
+from audiossl.explain.correspondence import correspondence
 
 SIZE = (64, 96)
 
@@ -104,10 +106,21 @@ def test_its_blocks_can_be_read_side_by_side():
     torch.testing.assert_close(read[:, 128:], backbone(image).patches.mean(1))
 
 
+def encoder_of(name="audiontt_2020"):
+    return AudioEncoder.build(EncoderConfig(backbone=BackboneConfig(name, pool="mean_max", width=64))).eval()
+
+
+@pytest.mark.parametrize(("name", "n_frames"), [("audiontt_2020", 12), ("audiontt_2022", 24)])
+def test_its_frames_are_found_again_and_it_has_no_attention(name, n_frames):
+    encoder = encoder_of(name)
+    wave = torch.rand(16000, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert correspondence(encoder, wave, wave).matches[:, 0].tolist() == list(range(n_frames))
+    with pytest.raises(UserError, match="has no attention that can be shown"):
+        attention(encoder, wave, query=(0.3, 500.0))
+
+
 def test_an_encoder_of_it_is_saved_and_opened(tmp_path):
-    encoder = AudioEncoder.build(
-        EncoderConfig(backbone=BackboneConfig("audiontt_2020", pool="mean_max", width=64))
-    ).eval()
+    encoder = encoder_of()
     encoder.save_pretrained(tmp_path / "encoder")
     wave = torch.randn(2, 16000)
     torch.testing.assert_close(AudioEncoder.from_pretrained(tmp_path / "encoder")(wave), encoder(wave))

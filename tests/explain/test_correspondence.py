@@ -119,7 +119,7 @@ def test_stages_of_a_shortened_resnet_are_those_that_are_left():
 
 def test_points_of_the_picture_are_those_of_each_cell():
     image = torch.arange(2 * 5 * 6.0).reshape(1, 2, 5, 6)
-    found = picture_regions(image, (2, 3))
+    found = picture_regions(image, (3, 2), (2, 3))
     assert (found.grid, found.stride) == ((3, 2), (2, 3))
     for row in range(3):
         for column in range(2):
@@ -127,6 +127,20 @@ def test_points_of_the_picture_are_those_of_each_cell():
             inside = found.patches[0, 2 * row + column].reshape(2, 2, 3)[:, : cell.shape[1]]
             assert torch.equal(inside, cell)
     assert (found.patches[0, 4:].reshape(2, 2, 2, 3)[:, :, 1] == 0).all()  # the sixth row lies beyond the picture
+    fewer = picture_regions(image, (2, 2), (2, 3)).patches
+    assert torch.equal(fewer, found.patches[:, :4])  # the fifth row is left out
+
+
+def test_a_network_that_leaves_the_last_frames_out_is_measured(melodies):
+    encoder = build("audiontt_2020")
+    change = KnownChange(shift_s=0.3, crop=0.0)
+    n_frames = encoder.frontend.n_frames(round(RATE * (melodies.waves.shape[1] / RATE - 0.3)))
+    assert n_frames % 8
+    rows = measure(encoder, melodies, CorrespondenceConfig("x", change=change, random_seeds=[])).rows
+    assert [row.name for row in rows] == ["encoder", *BASELINES]
+    assert len({row.all_cells.n_cells for row in rows}) == 1
+    with pytest.raises(UserError, match=r"--change\.crop 0 in inspect"):
+        measure(encoder, melodies, CorrespondenceConfig("x", random_seeds=[]))
 
 
 @pytest.mark.parametrize(
