@@ -29,7 +29,7 @@ SPEECH_MEAN, SPEECH_STD = -9.660, 4.722
 def byola_frontend() -> MelConfig:
     """BYOL-A's picture: 64 mel bands from 60 to 7,800 Hz in librosa's scale and areas, ln(power + float32 epsilon).
 
-    Clips are reflected at their ends, as its extractors do: librosa of that time, torchaudio and nnAudio.
+    Clips are reflected at their ends, as its extractors do: librosa (before 0.9), torchaudio and nnAudio.
     """
     return MelConfig(
         sample_rate=16000,

@@ -48,7 +48,13 @@ def main(config: CompareConfig) -> int:
         try:
             folder = runner.run(cell)
             results.add(measured_cell(folder, cell, clips[cell.fold], config.device))
-        except (CellFailed, UserError) as error:
+        except (
+            CellFailed,
+            UserError,
+            RuntimeError,
+            ValueError,
+            OSError,
+        ) as error:  # also what memory or disk ran out of
             print(f"failed: {error}", file=sys.stderr)
             results.failed(cell, str(error))
         results.write(out)

@@ -82,7 +82,9 @@ class AudioNtt(nn.Module):
                 "whole band (--views.global_band 1 and --views.local_band 1 in training, --change.crop 0 in inspect), "
                 "or give another network."
             )
-        image = functional.pad(image, (0, max(self.reduction - image.shape[3], 0)))
+        missing = self.reduction - image.shape[3]
+        if missing > 0:
+            image = functional.pad(image, (0, missing))
         # (B, T', F' C): the channels of the lowest row, then of the next, as BYOL-A's weights expect them.
         frames = self.features(image).permute(0, 3, 2, 1).flatten(2)
         seen = self.fc(frames)

@@ -47,6 +47,8 @@ CHARTS = (
     Chart(("kl",), "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),
     Chart(("invariance",), "Likeness of patches", "Mean cosine of a patch with the mean of its clip's: up to 1."),
     Chart(("rate_share",), "Coding rate, share", "0: all clips are one, a collapse; 1: as different as can be."),
+    Chart(("cosine",), "Prediction and target", "BYOL's mean cosine: near 1 at once, without kNN, is nothing learnt."),
+    Chart(("projection_std",), "Spread of targets", "1: all directions alike; 0: all clips are one, a collapse."),
     Chart(("feature_std",), "Feature spread", "1 is isotropic, near 0 is collapse to one point."),
     Chart(("rankme",), "RankMe", "Number of directions in use; a fall is dimensional collapse."),
     Chart(("lr",), "Learning rate", "As scheduled."),

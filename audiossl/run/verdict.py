@@ -44,6 +44,8 @@ KNN_PATIENCE_EPOCHS = 10
 # A coding rate below twice that of a collapse, in two rows of 20 steps each: a network with random weights lies above.
 COLLAPSE_FACTOR = 2.0
 COLLAPSE_ROWS = 2
+# Spread of BYOL's targets over a batch, 1 if even, below which they are one point (Niizumi et al. 2023: 10 %).
+SMALL_PROJECTION_STD = 0.10
 # A rise of the loss by this share over its best epochs, while kNN does not improve.
 RISEN_LOSS = 0.10
 RISE_EPOCHS = 5
@@ -81,19 +83,29 @@ def verdict(history: Sequence[Row]) -> str | None:
 def early_verdict(steps: Sequence[Row]) -> str | None:
     """One sentence when the rows of steps, within an epoch, show a collapse that need not be waited for, or None.
 
-    Keys: coding_rate and collapse_rate (nats), the rate that clips which are all alike have.
+    Keys: coding_rate and collapse_rate (nats), the rate that clips which are all alike have; projection_std.
 
     >>> early_verdict([{"step": 20, "coding_rate": 4.3, "collapse_rate": 4.27}] * 2)[:28]
     'Collapse: the coding rate is'
+    >>> early_verdict([{"step": 20, "projection_std": 0.01}] * 2)[:34]
+    'Collapse: the directions of the ta'
     """
-    last = [row for row in steps if "collapse_rate" in row][-COLLAPSE_ROWS:]
-    if len(last) < COLLAPSE_ROWS or any(row["coding_rate"] > COLLAPSE_FACTOR * row["collapse_rate"] for row in last):
+    last = list(steps)[-COLLAPSE_ROWS:]
+    if len(last) < COLLAPSE_ROWS:
         return None
-    return (
-        f"Collapse: the coding rate is {last[-1]['coding_rate']:.1f} nats at step {last[-1]['step']:g}, and clips that "
-        f"are all alike have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or "
-        "a smaller --method.invariance."
-    )
+    step = f"at step {last[-1]['step']:g}"
+    if all(row.get("projection_std", math.inf) < SMALL_PROJECTION_STD for row in last):
+        return (
+            f"Collapse: the directions of the targets spread by {last[-1]['projection_std']:.3f} {step}, and by 1 if "
+            "they are even: try a lower --optim.lr, a warm-up, or batch norms in all heads."
+        )
+    if all(row.get("coding_rate", math.inf) <= COLLAPSE_FACTOR * row.get("collapse_rate", 0.0) for row in last):
+        return (
+            f"Collapse: the coding rate is {last[-1]['coding_rate']:.1f} nats {step}, and clips that are all alike "
+            f"have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or a smaller "
+            "--method.invariance."
+        )
+    return None
 
 
 def by_epoch(history: Sequence[Row]) -> list[dict[str, float]]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from audiossl.run.monitors import OnlineKNN, feature_std, knn_accuracy, rankme, verdict
-from audiossl.run.verdict import by_epoch
+from audiossl.run.verdict import by_epoch, early_verdict
 
 
 def orthogonal(n, seed=0):
@@ -312,3 +312,11 @@ def test_the_toy_clips_have_what_the_monitors_read():
     cache = pytest.importorskip("audiossl.data.cache")
     for name in ("split", "subset"):
         assert callable(getattr(cache.CachedClips, name))
+
+
+def test_targets_at_one_point_are_said_after_two_rows():
+    rows = [{"step": 20 * n, "projection_std": value} for n, value in ((1, 0.9), (2, 0.04), (3, 0.03), (4, 0.5))]
+    assert early_verdict(rows[:2]) is None
+    assert "spread by 0.030 at step 60" in early_verdict(rows[:3])
+    assert early_verdict(rows) is None
+    assert early_verdict([]) is None
