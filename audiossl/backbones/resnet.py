@@ -39,10 +39,13 @@ def fit_resnet(net: nn.Module, config: BackboneConfig, in_channels: int) -> nn.M
     if not 0 <= config.stages <= N_STAGES:
         raise UserError(f"backbone stages={config.stages} must be from 1 to {N_STAGES}, or 0 for all.")
     if not isinstance(net, ResNet):
-        if config.stem != "imagenet" or config.stages or not config.zero_init:
-            setting = f"stages={config.stages}" if config.stages else f"stem={config.stem!r}"
-            setting = "zero_init=False" if not config.zero_init else setting
-            raise UserError(f"backbone {setting} is for ResNets, and name={config.name!r} is none: leave it out.")
+        own = {f"stem={config.stem!r}": ("stem", "imagenet"), f"stages={config.stages}": ("stages", 0)}
+        own[f"zero_init={config.zero_init}"] = ("zero_init", True)
+        wrong = {text: undo for text, undo in own.items() if getattr(config, undo[0]) != undo[1]}
+        if wrong:  # of a preset, as a rule
+            undone = " ".join(f"--backbone.{name} {str(value).lower()}" for name, value in wrong.values())
+            text = ", ".join(wrong)
+            raise UserError(f"backbone {text} is for ResNets, and name={config.name!r} is none: give {undone}.")
         return net
     if config.stem == "small":
         _small_stem(net, in_channels)

@@ -133,14 +133,3 @@ def test_width_is_for_audiontt_and_stages_are_not():
         build(stages=2)
     with pytest.raises(UserError, match="width=-1 must be positive, or 0 for audiontt_2022's 2048"):
         build("audiontt_2022", width=-1)
-
-
-def test_a_resnet_may_begin_with_gains_of_1():
-    blocks = [m for m in build_backbone(BackboneConfig("resnet10"), SIZE).modules() if hasattr(m, "bn2")]
-    assert blocks
-    assert all(block.bn2.weight.eq(0).all() for block in blocks)
-    for name, last in (("resnet10", "bn2"), ("resnet50", "bn3")):
-        net = build_backbone(BackboneConfig(name, zero_init=False), SIZE)
-        assert all(getattr(block, last).weight.eq(1).all() for block in net.modules() if hasattr(block, last))
-    with pytest.raises(UserError, match="zero_init=False is for ResNets"):
-        build(zero_init=False)

@@ -147,3 +147,19 @@ def test_the_defaults_are_timms_networks():
 def test_wrong_settings(config, words):
     with pytest.raises(UserError, match=words):
         build_backbone(config, (64, 96))
+
+
+def test_blocks_may_begin_with_gains_of_1():
+    blocks = [module for module in build().modules() if hasattr(module, "bn2")]
+    assert blocks
+    assert all(block.bn2.weight.eq(0).all() for block in blocks)
+    for name, last in (("resnet10", "bn2"), ("resnet50", "bn3")):
+        net = build(name, zero_init=False)
+        assert all(getattr(block, last).weight.eq(1).all() for block in net.modules() if hasattr(block, last))
+
+
+def test_an_error_says_how_to_undo_what_a_preset_says_of_resnets():
+    with pytest.raises(
+        UserError, match=r"stages=3, zero_init=False is for .* --backbone.stages 0 --backbone.zero_init true"
+    ):
+        build("audiontt_2020", stages=3, zero_init=False)
