@@ -11,7 +11,7 @@ from typing import Any
 
 from audiossl import __version__
 from audiossl.compare.cells import Cell
-from audiossl.compare.config import COLUMNS, CompareConfig
+from audiossl.compare.config import COLUMNS, METHODS, CompareConfig
 from audiossl.compare.measure import Floors
 from audiossl.compare.page import write_comparison
 from audiossl.compare.table import Row, csv_text, floor_row, learned_row, markdown, row_name
@@ -88,20 +88,19 @@ class Results:
         return next(clips for path, clips in self.clips.items() if (path.name if path else None) == fold)
 
     def _network_names(self) -> dict[str, str]:
-        """What tells the networks apart, for the names of their rows."""
+        """What tells the networks apart, for the names of their rows: picture and network, and a method's own one."""
         rows: dict[str, list[tuple[str, str, str]]] = {}
         for r in self.results:
             rows.setdefault(r["network"], []).append((r["method"], r["frontend"], r["backbone"]))
-        if len(rows) == 1:
-            return dict.fromkeys(rows, "")
         names = {}
         for key, mine in rows.items():
-            # The network of most methods needs no name; one of a method's own (a bag of patches) has that one's.
-            methods = {row[0] for row in mine}
-            alone = [row_name((method, *mine[0][1:]), self.keys) for method in sorted(methods)]
-            places = {row[1:] for row in mine}
-            shared = len(methods) > 1 and len({other[1:] for other in self.keys}) == len(places)
-            names[key] = "" if shared else f" ({alone[0]})"
+            method, *place = mine[0]
+            others = [part for n, part in enumerate(place, 1) if len({k[n] for k in self.keys}) > 1 and part != "own"]
+            rivals = [k for k, theirs in rows.items() if k != key and theirs[0][1:] == tuple(place)]
+            alone = len({row[0] for row in mine}) == 1 and len({k[0] for k in self.keys}) > 1
+            if alone and (rivals or "own" in place):  # such as a bag of patches
+                others.insert(0, METHODS[method].title)
+            names[key] = f" ({', '.join(others)})" if others else ""
         return names
 
     def small_print(self) -> str:

@@ -328,3 +328,18 @@ def test_it_is_not_launched_in_several_processes(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="a comparison is one process that launches its cells"):
         call("--data.root", tmp_path, "--epochs", "1")
+
+
+def test_rows_of_random_weights_are_named_by_what_tells_their_networks_apart():
+    from audiossl.compare.result import Results
+
+    def names(settings, results):
+        found = Results(config(**settings), all_cells(config(**settings), []), {}, None)
+        for one in results:
+            found.add(one)
+        return found._network_names()
+
+    pictures = [result(frontend=kind) | {"network": kind} for kind in ("mel", "cqt")]
+    assert names({"methods": ["byol"], "frontends": ["mel", "cqt"]}, pictures) == {"mel": " (mel)", "cqt": " (cqt)"}
+    methods = [result("byol"), result("esvit"), result("emp_ssl") | {"network": "bag"}]
+    assert names({"methods": ["byol", "esvit", "emp_ssl"]}, methods) == {"n": "", "bag": " (EMP-SSL)"}
