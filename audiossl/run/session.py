@@ -212,7 +212,7 @@ class Session:
                 f"{self.processes}; launch with --num_processes {place.processes}."
             )
         self._state.load_state_dict(state, path)
-        self._state.load_own(state["own"][self.rank])
+        self._state.load_own(state["own"][self.rank] if "own" in state else [])
         self.recorder.load_state_dict(state["recorder"], self.device)
         self._rng, self._place, self._clock.before_s = state["rng"][self.rank], place, place.seconds
 

@@ -77,6 +77,13 @@ def test_resumed_in_mid_epoch_equals_uninterrupted(ranks):
         assert rank["second"]["final"] == rank["whole"]["final"]
 
 
+def test_what_each_rank_remembers_by_itself_survives_a_resume(ranks):
+    for rank in ranks:
+        assert rank["second"]["memory"] == rank["whole"]["memory"]
+        assert rank["whole"]["memory"][1] == len(rank["whole"]["seen"])
+    assert ranks[0]["whole"]["memory"] != ranks[1]["whole"]["memory"]
+
+
 def test_gather_for_metrics_counts_every_clip_once(ranks):
     for rank in ranks:
         assert sorted(rank["gathered"]) == list(range(10))

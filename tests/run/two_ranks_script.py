@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
 from audiossl.errors import UserError
@@ -33,12 +34,15 @@ def run(config: Any, facts: dict[str, Any], stop_after: int | None = None) -> No
     method, optimizer, loader = session.prepare(method, optimizer, loader)
     facts |= {"global_draw": torch.rand(()).item(), "python_draw": random.random()}
     facts |= {"length": len(loader), "total_steps": session.total_steps(loader), "seen": []}
+    memory = nn.BatchNorm1d(1)  # counts batches, and remembers what each rank saw: part of no model
+    session.keep(memory)
     session.resume()
     for epoch in session.epochs():
         for step, (x, ids) in session.steps(loader, epoch):
             if stop_after is not None and len(facts["seen"]) == stop_after:
                 return
             draw = torch.rand((), generator=step.generator).item()
+            memory(ids[:, None].float())
             with session.accumulate(method):
                 loss = method(x)
                 session.backward(loss)
@@ -49,6 +53,7 @@ def run(config: Any, facts: dict[str, Any], stop_after: int | None = None) -> No
         session.end_epoch(epoch)
     # running statistics of BatchNorm follow each rank's own batches; weights are exchanged
     facts["final"] = [weight.tolist() for weight in session.unwrap(method).parameters()]
+    facts["memory"] = [memory.running_mean.item(), memory.num_batches_tracked.item()]
     session.finish()
 
 
