@@ -28,7 +28,7 @@ svg.plot .range { stroke: var(--ink); stroke-width: 1.5; }
 svg.plot .leader { stroke: var(--muted); stroke-width: 0.75; }
 """
 BAR_COLUMNS = ("kNN", "20", "5")
-WIDTH, NAME_WIDTH, BAR_HEIGHT = 720, 250, 24
+WIDTH, NAME_WIDTH, BAR_HEIGHT = 780, 310, 24
 PLOT_HEIGHT, MARGIN = 320, 56
 LINE_HEIGHT = 14  # of a point's name
 
