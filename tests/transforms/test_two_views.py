@@ -130,3 +130,21 @@ def test_parameters_are_printed():
 def test_settings_that_make_no_view_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         TwoViews(TwoViewsConfig(**settings), (64, 96), 1.0)
+
+
+def test_of_two_pictures_each_view_shows_its_own():
+    views = TwoViews(TwoViewsConfig(**PLAIN, **WHOLE), (32, 48), 1.0)
+    one, other = torch.randn(2, 3, 1, 32, 48).unbind(0)
+    seen = views([one, other], torch.Generator().manual_seed(0)).images[0]
+    torch.testing.assert_close(seen, torch.cat([one, other]), atol=1e-5, rtol=1e-4)
+
+
+def test_a_pictures_gradient_flows_through_backgrounds_and_crops():
+    views = TwoViews(TwoViewsConfig(memory=8), (32, 48), 1.0)
+    generator = torch.Generator().manual_seed(0)
+    views(torch.randn(4, 1, 32, 48), generator)  # something to be mixed in
+    image = torch.randn(4, 1, 32, 48, requires_grad=True)
+    views(image, generator).images[0].square().sum().backward()
+    assert image.grad.isfinite().all()
+    assert (image.grad.abs().sum((1, 2, 3)) > 0).all()
+    assert not views.memory.power.requires_grad
