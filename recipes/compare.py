@@ -26,9 +26,12 @@ from audiossl.compare.measure import Floors, measured_cell, refuse_other_clips
 from audiossl.compare.result import Results
 from audiossl.compare.run import CellFailed, Runner, refuse_several_processes
 from audiossl.config import parse
-from audiossl.data import cache_clips, open_clips
+from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.data.folds import fold_lists
 from audiossl.errors import UserError, errors_for_people
+
+# What a cell may fail of, also when its encoder is probed: wrong flags and clips, memory, a full disk.
+FAILURES = (CellFailed, RuntimeError, ValueError, OSError)
 
 
 def main(config: CompareConfig) -> int:
@@ -48,13 +51,7 @@ def main(config: CompareConfig) -> int:
         try:
             folder = runner.run(cell)
             results.add(measured_cell(folder, cell, clips[cell.fold], config.device))
-        except (
-            CellFailed,
-            UserError,
-            RuntimeError,
-            ValueError,
-            OSError,
-        ) as error:  # also what memory or disk ran out of
+        except FAILURES as error:
             print(f"failed: {error}", file=sys.stderr)
             results.failed(cell, str(error))
         results.write(out)
@@ -62,7 +59,7 @@ def main(config: CompareConfig) -> int:
     return len(results.failures)
 
 
-def _data_of_folds(config: CompareConfig, folds: list[Path]) -> dict:
+def _data_of_folds(config: CompareConfig, folds: list[Path]) -> dict[Path | None, DataConfig]:
     if not folds:
         return {None: config.data}
     return {fold: replace(config.data, lists=str(fold)) for fold in folds}
