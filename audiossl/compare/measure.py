@@ -13,7 +13,7 @@ import numpy as np
 from audiossl.compare.cells import Cell
 from audiossl.compare.config import COLUMNS
 from audiossl.compare.label_free import label_free
-from audiossl.compare.run import epoch_rows
+from audiossl.compare.run import epoch_rows, speed
 from audiossl.data.cached import CachedClips
 from audiossl.encoder import AudioEncoder, load_model
 from audiossl.errors import UserError
@@ -72,7 +72,7 @@ def costs(folder: Path, cell: Cell, encoder: AudioEncoder, n_training: int) -> d
     return {
         "epochs": len(rows),
         "steps": rows[-1]["step"],
-        "seconds": sum(per_epoch / row["clips_per_second"] for row in rows),  # monitors and checkpoints left out
+        "seconds": sum(per_epoch / speed(row) for row in rows),  # monitors and checkpoints left out
         "passes": sum(row["passes"] for row in rows) * per_epoch,
         "memory_gb": max(row["memory_gb"] for row in rows),
         "parameters": sum(p.numel() for p in encoder.parameters()),

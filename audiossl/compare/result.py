@@ -19,7 +19,8 @@ from audiossl.data.cached import CachedClips
 from audiossl.data.clips import SPLITS
 from audiossl.probes.config import LinearSGDConfig
 from audiossl.probes.features import why_no_probe
-from audiossl.probes.protocol import protocol
+from audiossl.probes.few_shot import short_labels
+from audiossl.probes.protocol import protocol, short_label_sentences
 from audiossl.run import files
 from audiossl.run.page_file import replace
 
@@ -119,9 +120,12 @@ class Results:
         if why_no_probe(first) is None:
             text = protocol(COLUMNS, LinearSGDConfig())
             sentences.append(f"{text[0].upper()}{text[1:]}")
+            y = first.split("training").label_ids
+            short = short_labels(y[y >= 0], first.label_names, COLUMNS)
+            sentences += [sentence.rstrip(".") for sentence in short_label_sentences(short)]
         sentences.append(f"{LABEL_FREE_TEXT[0].upper()}{LABEL_FREE_TEXT[1:]}")
         sentences.append(
-            "Minutes are of training alone, on the machine as it was; passes: pictures of a whole clip that went "
+            "Minutes are of training alone, on CPUs by the CPU's clock; passes: pictures of a whole clip that went "
             "through a network, teachers' included. Bold: the best that learned without labels"
         )
         done = len(self.results)

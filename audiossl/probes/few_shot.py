@@ -8,6 +8,7 @@ with; on log-mel statistics it lies within three points of the best C at every n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,15 +22,10 @@ FEW_LABELS_C = 0.03
 
 @dataclass(frozen=True)
 class FewShotScore:
-    """Accuracies of all draws, from 0 to 1.
-
-    `short_classes` are the labels with fewer training clips than asked for: they were used whole, in every
-    draw.
-    """
+    """Accuracies of all draws, from 0 to 1."""
 
     n_per_class: int
     draws: tuple[float, ...]
-    short_classes: tuple[int, ...]
 
     @property
     def mean(self) -> float:
@@ -60,6 +56,16 @@ def few_shot(data: ProbeData, n_per_class: int, n_draws: int = 5, c: float = FEW
         rows = draw_few(data.train.y, n_per_class, draw)
         model = fit_logistic(data.train.x[rows], data.train.y[rows], c)
         scores.append(accuracy(model.predict(data.test.x), data.test.y))
-    counts = np.bincount(data.train.y, minlength=data.n_classes)
-    short = tuple(int(label) for label in np.flatnonzero(counts < n_per_class))
-    return FewShotScore(n_per_class, tuple(scores), short)
+    return FewShotScore(n_per_class, tuple(scores))
+
+
+def short_labels(y: np.ndarray, names: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """By column, the labels with fewer training clips `y` (N,) than it asks for: every draw uses them whole.
+
+    >>> short_labels(np.array([0, 0, 0, 1]), ["cat", "dog"], ["kNN", "1", "2"])
+    {'2': ['dog']}
+    """
+    counts = np.bincount(y, minlength=len(names))
+    asked = {column: int(column) for column in columns if column.isdigit()}
+    short = {column: [names[i] for i in np.flatnonzero(counts < n)] for column, n in asked.items()}
+    return {column: labels for column, labels in short.items() if labels}

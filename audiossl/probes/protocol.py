@@ -47,6 +47,15 @@ def capped_k(columns: Sequence[str], n_training: int) -> list[str]:
     ]
 
 
+def short_label_sentences(short: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each number of clips that labels do not have, from `short_labels`.
+
+    >>> short_label_sentences({"20": ["cat", "dog"]})
+    ['Fewer than 20 training clips, used whole: cat, dog.']
+    """
+    return [f"Fewer than {n} training clips, used whole: {', '.join(labels)}." for n, labels in short.items()]
+
+
 def last_blocks_sentence(about: Mapping[str, Any]) -> str:
     """What the features are, where they are not the encoder's embedding."""
     if not about.get("last_blocks"):

@@ -19,10 +19,10 @@ from audiossl.probes.baselines import chance, majority
 from audiossl.probes.columns import ALL_COLUMNS, LINEAR_SGD, QUICK_COLUMNS, check_columns, measure
 from audiossl.probes.config import LinearSGDConfig
 from audiossl.probes.features import Batches, FeatureTable, ProbeScore, in_order, why_no_probe
-from audiossl.probes.few_shot import FewShotScore
+from audiossl.probes.few_shot import FewShotScore, short_labels
 from audiossl.probes.last_blocks import LastBlocks
 from audiossl.probes.per_class import LabelScore, per_class, per_class_lines
-from audiossl.probes.protocol import capped_k, last_blocks_sentence, protocol
+from audiossl.probes.protocol import capped_k, last_blocks_sentence, protocol, short_label_sentences
 from audiossl.probes.rows import ENCODER, TWINS, feature_rows
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class ProbeTable:
             else "",
             f"One standard error at 50 % is {50 / np.sqrt(counts['testing']):.1f} points.",
         ]
-        for n, labels in about["short_labels"].items():
-            sentences.append(f"Fewer than {n} training clips, used whole: {', '.join(labels)}.")
+        sentences += short_label_sentences(about["short_labels"])
         sentences += [last_blocks_sentence(about), *about.get("capped_k", []), self._top5()]
         return " ".join(sentence for sentence in sentences if sentence)
 
@@ -217,19 +216,13 @@ def _about(
     sgd: LinearSGDConfig,
 ) -> dict[str, Any]:
     splits = {name: table.rows(name).y for name in ("training", "validation", "testing")}
-    counts = np.bincount(splits["training"], minlength=len(table.label_names))
-    short = {
-        column: [table.label_names[i] for i in np.flatnonzero(counts < int(column))]
-        for column in columns
-        if column.isdigit()
-    }
     about = {
         **clips.describe(),
         "split_clips": {name: len(y) for name, y in splits.items()},
         "protocol": protocol(columns, sgd),
         "random_seeds": list(random_seeds),
         "seed": seed,
-        "short_labels": {column: names for column, names in short.items() if names},
+        "short_labels": short_labels(splits["training"], table.label_names, columns),
     }
     if LINEAR_SGD in columns:
         about["sgd"] = asdict(sgd)

@@ -21,6 +21,7 @@ class Clock:
     def start_epoch(self) -> None:
         """An epoch, or the rest of one, begins."""
         self._epoch_begun, self._waited_s, self.clips = time.monotonic(), 0.0, 0
+        self._cpu_begun = time.process_time()
 
     def next(self, batches: Iterator[Any]) -> Any:
         """The next batch; the time that it takes to come counts as waiting."""
@@ -32,6 +33,7 @@ class Clock:
     def stop_epoch(self) -> None:
         """The loop over the batches is over; monitors do not count."""
         self._took_s = time.monotonic() - self._epoch_begun
+        self._cpu_s = (time.process_time() - self._cpu_begun) / torch.get_num_threads()  # of each thread
 
     def seconds(self) -> float:
         """Time of the run so far, all its parts together."""
@@ -48,11 +50,14 @@ class Clock:
     def row(self, device: torch.device) -> dict[str, float]:
         """Values of the last epoch for `metrics.jsonl`."""
         took = max(self._took_s, 1e-9)
+        # What else a machine computes changes the first and leaves the second alone.
+        cpu = {"clips_per_cpu_second": self.clips / max(self._cpu_s, 1e-9)} if device.type == "cpu" else {}
         return {
             "clips_per_second": self.clips / took,
             "data_wait_percent": 100.0 * self._waited_s / took,
             "memory_gb": memory_gb(device),
             "seconds": self.seconds(),
+            **cpu,
         }
 
 

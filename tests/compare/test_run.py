@@ -12,7 +12,7 @@ from audiossl.transforms import FrontEndConfig, build_frontend
 from audiossl.compare.cells import all_cells
 from audiossl.compare.config import CompareConfig
 from audiossl.compare.measure import Floors, clips_key, refuse_other_clips
-from audiossl.compare.run import Runner, _last_words, _passing_signals_on, _wait_for_all
+from audiossl.compare.run import Runner, _last_words, _passing_signals_on, _wait_for_all, speed
 from audiossl.compare.table import best_of, floor_row, learned_row, markdown
 from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.errors import UserError
@@ -73,6 +73,11 @@ def test_a_speed_is_of_so_many_processes(tmp_path, monkeypatch):
     assert [name for name, _ in timed] == [cell.setting(), f"{cell.setting()}-40processes"]
     clips = [int(flags[flags.index("--data.limit") + 1]) for _, flags in timed]
     assert clips == [1024, 8 * 40 * cell.settings().run.batch_size]  # enough for some steps of all processes
+
+
+def test_on_a_cpu_speed_is_by_its_clock():
+    assert speed({"clips_per_second": 50.0, "clips_per_cpu_second": 80.0}) == 80.0
+    assert speed({"clips_per_second": 50.0}) == 50.0  # a GPU's work is not on it
 
 
 @pytest.mark.parametrize("launch", ["--multi_gpu", "--num_processes all", "--num_machines 1"])

@@ -11,7 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from audiossl.errors import UserError
 from audiossl.probes.features import Labelled, ProbeData, accuracy
-from audiossl.probes.few_shot import draw_few, few_shot
+from audiossl.probes.few_shot import draw_few, few_shot, short_labels
 from audiossl.probes.linear import linear_probe
 from audiossl.probes.logistic import fit_one_vs_rest, logistic_probe, one_vs_rest_probe
 
@@ -117,7 +117,7 @@ def test_draws_are_balanced_within_the_class_repeatable_and_different():
 def test_small_classes_are_used_whole_and_named():
     data = problem(sizes=(31, 30, 30))  # 11, 10 and 10 clips
     score = few_shot(data, 11)
-    assert score.short_classes == (1, 2)
+    assert short_labels(data.train.y, ["a", "b", "c"], ["10", "11"]) == {"11": ["b", "c"]}
     assert len(draw_few(data.train.y, 11, 0)) == 31
     assert len(set(score.draws)) == 1  # every draw is the whole split: no spread to report
     assert score.std < 1e-12

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TIMES = ("clips_per_second", "data_wait_percent", "memory_gb", "seconds")
+TIMES = ("clips_per_second", "clips_per_cpu_second", "data_wait_percent", "memory_gb", "seconds")
 
 
 def lines(path: Path) -> list:
