@@ -113,6 +113,23 @@ def resample(wave: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(wave.T, rate_in, rate_out).T)
 
 
+def as_wave(wave: np.ndarray, name: str = "the wave") -> np.ndarray:
+    """One channel of float32 samples (S,) from floats in [-1, 1] or int16; raises `AudioError` for what is no sound.
+
+    >>> as_wave(np.array([0, 16384], np.int16))
+    array([0. , 0.5], dtype=float32)
+    """
+    if wave.ndim != 1 or wave.size == 0:
+        raise AudioError(f"{name} has shape {wave.shape}: give (samples,) with at least one sample.")
+    if wave.dtype == np.int16:
+        return wave.astype(np.float32) / np.float32(32768)
+    if not np.issubdtype(wave.dtype, np.floating):
+        raise AudioError(f"{name} holds {wave.dtype} numbers: give floats in [-1, 1] or int16.")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name} holds NaN or Inf; repair it or leave it out.")
+    return np.ascontiguousarray(wave, dtype=np.float32)
+
+
 def to_int16(wave: np.ndarray) -> np.ndarray:
     """Round a float wave to int16, clipped to [-1, 1); what was int16 in a file comes back bit for bit.
 

@@ -8,16 +8,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from audiossl import __version__
 from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
+from audiossl.cli_featurize import FEATURIZE_EXAMPLE, featurize, featurize_flags
 from audiossl.errors import UserError, errors_for_people
-
-if TYPE_CHECKING:
-    from audiossl.embeddings import FeaturizeResult
-
-LISTED = 10  # files that could not be read, by name; the rest is counted
 
 MAIN_EXAMPLE = """\
 examples:
@@ -28,15 +24,6 @@ examples:
 
 `audiossl COMMAND --help` tells all about a command. To pretrain an encoder on your own audio:
   accelerate launch -m audiossl.recipes.esvit_speechcommands --data.root my_sounds/ --run.out runs/first
-"""
-FEATURIZE_EXAMPLE = """\
-examples:
-  audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
-  audiossl featurize a.wav b.mp3 "calls/*.flac" --model runs/first/encoder -o calls.csv --level window
-
-Files of any rate and length are taken and resampled. A row has the columns file, start_s, end_s, windows,
-sample_rate_in, peak_db, status and message, and the embedding.
-A file that cannot be read has a row with the reason.
 """
 DOWNLOAD_EXAMPLE = """\
 example:
@@ -120,7 +107,7 @@ def _parser() -> Parser:
         added.set_defaults(run=run, parser=added)
         return added
 
-    _featurize_flags(command("featurize", "embed files, folders or patterns", featurize, FEATURIZE_EXAMPLE))
+    featurize_flags(command("featurize", "embed files, folders, archives or data sets", featurize, FEATURIZE_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
     command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)
     fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)
@@ -132,72 +119,6 @@ def _parser() -> Parser:
     command("models", "list the models that can be given by name", models)
     command("doctor", "examine this installation and machine, and say what to do", doctor)
     return parser
-
-
-def _featurize_flags(parser: Parser) -> None:
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help='a file, a folder, or a pattern in quotes "*.wav"')
-    parser.add_argument("--model", required=True, help="folder of an encoder (RUN/encoder), or the name of a model")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="ends in .npz, .csv or .parquet")
-    parser.add_argument(
-        "--level", choices=["file", "window"], default="file", help="one row a file (default) or a window"
-    )
-    parser.add_argument(
-        "--window-s", type=float, metavar="S", help="length of a window; default: as the model was trained"
-    )
-    parser.add_argument("--hop-s", type=float, metavar="S", help="distance of the windows; default: side by side")
-    parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="windows at a time; default: %(default)s"
-    )
-    parser.add_argument("--device", help="cpu, cuda ...; default: a GPU when there is one")
-    parser.add_argument(
-        "--errors",
-        choices=["record", "skip", "raise"],
-        default="record",
-        help="a file that cannot be read: keep a row with the reason (default), leave it out, or stop",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE when it exists")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
-
-
-def featurize(given: argparse.Namespace) -> int:
-    """Write embeddings of files to one file."""
-    from audiossl.embeddings import check_output, refuse_existing
-
-    check_output(given.output)
-    refuse_existing(given.output, given.overwrite)
-    from audiossl.featurize import featurize as embed
-    from audiossl.windows import find_items
-
-    # Each input by itself: a name typed wrongly is a mistake here, not one bad file among many.
-    files = [item.path for name in given.inputs for item in find_items(name) if item.path is not None]
-    result = embed(
-        files,
-        given.model,
-        level=given.level,
-        window_s=given.window_s,
-        hop_s=given.hop_s,
-        batch_size=given.batch_size,
-        device=given.device,
-        errors=given.errors,
-        progress=not given.quiet,
-    )
-    if len(result.skipped) == len(files):
-        count = f", and none of the {len(files)} files can be read" if len(files) > 1 else ""
-        raise UserError(f"{result.skipped[0][1].rstrip('.')}{count}: {given.output} is not written.")
-    result.save(given.output)
-    if not given.quiet:
-        _summary(result, given.output)
-    return 0
-
-
-def _summary(result: FeaturizeResult, output: str) -> None:
-    for _, reason in result.skipped[:LISTED]:
-        print(f"audiossl: not read: {reason}", file=sys.stderr)
-    if len(result.skipped) > LISTED:
-        print(f"audiossl: not read: {len(result.skipped) - LISTED} more", file=sys.stderr)
-    n_good = sum(status != "error" for status in result.column("status"))
-    bad = f"; {len(result.skipped)} files could not be read" if result.skipped else ""
-    print(f"{output}: {n_good} embeddings of {result.embeddings.shape[1]} numbers{bad}")
 
 
 def download(given: argparse.Namespace) -> int:

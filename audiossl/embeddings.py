@@ -18,9 +18,10 @@ from audiossl.errors import UserError
 # Columns of the table with the type of their numbers; None stands where a file could not be read.
 COLUMNS: dict[str, type] = {
     "file": str,
+    "channel": str,
     "start_s": float,
     "end_s": float,
-    "windows": int,
+    "valid_s": float,
     "sample_rate_in": int,
     "peak_db": float,
     "status": str,
@@ -33,10 +34,11 @@ class FeaturizeResult:
     """Embeddings with their origin.
 
     embeddings: (N, D) float32; a row of NaN where the status is "error".
-    table: N dictionaries: file; start_s and end_s in the file; windows averaged; sample_rate_in of the
-        file in Hz; peak_db of the file re full scale (None for silence); status "ok", "silent" (all zeros,
-        and embedded all the same) or "error"; message.
-    meta: model, its checksum and configuration, windows, pooling, versions.
+    table: N dictionaries: file; channel ("mix", "first", or its number); start_s and end_s in the file, and
+        valid_s, how much of that is sound; sample_rate_in of the file in Hz; peak_db re full scale (None for
+        silence); status "ok", "padded" (a window that is longer than its sound), "clipped" (more than 0.1 % of
+        the samples at full scale), "silent" (all zeros; as the others, embedded all the same) or "error"; message.
+    meta: model, its checksum and configuration, settings, statistics of the pictures and the model's, versions.
     skipped: (file, reason) of all that could not be read, also where they have a row.
     """
 
@@ -90,20 +92,37 @@ class FeaturizeResult:
 
     def to_parquet(self, path: str | os.PathLike[str]) -> Path:
         """Write the table and a column `embedding` (fixed-size list of float32); metadata holds `meta`."""
-        import pyarrow as pa
         from pyarrow import parquet
+
+        with written(path) as part:
+            parquet.write_table(self.to_arrow(), part)
+        return Path(path)
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` of the table's columns and `embedding`; the schema's metadata holds `meta`."""
+        import pyarrow as pa
 
         kinds = {str: pa.string(), float: pa.float64(), int: pa.int64()}
         columns = {
-            name: pa.array([_utf8(value) for value in self.column(name)], type=kinds[kind])
+            name: pa.array([printable(value) for value in self.column(name)], type=kinds[kind])
             for name, kind in COLUMNS.items()
         }
         flat = pa.array(self.embeddings.ravel(), type=pa.float32())
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, self.embeddings.shape[1])
-        table = pa.table(columns).replace_schema_metadata({"audiossl": _json(self.meta)})
-        with written(path) as part:
-            parquet.write_table(table, part)
-        return Path(path)
+        return pa.table(columns).replace_schema_metadata({"audiossl": _json(self.meta)})
+
+    def to_dataset(self) -> Any:
+        """A `datasets.Dataset` of the table's columns and `embedding`; its description is `meta` as JSON."""
+        import datasets
+
+        kinds = {str: "string", float: "float64", int: "int64"}
+        features = {name: datasets.Value(kinds[kind]) for name, kind in COLUMNS.items()}
+        features["embedding"] = datasets.Sequence(datasets.Value("float32"), length=self.embeddings.shape[1])
+        columns: dict[str, Any] = {name: [printable(value) for value in self.column(name)] for name in COLUMNS}
+        info = datasets.DatasetInfo(description=_json(self.meta))
+        return datasets.Dataset.from_dict(
+            columns | {"embedding": list(self.embeddings)}, datasets.Features(features), info=info
+        )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .npz, .csv or .parquet, as the path ends; raises `UserError` for another ending."""
@@ -117,7 +136,9 @@ def check_output(path: str | os.PathLike[str]) -> str:
     """The ending of an output file; raises `UserError` for an unknown one, or a folder that is not there."""
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise UserError(f"{path} ends in {path.suffix or 'nothing'}: choose a name that ends in {', '.join(WRITERS)}.")
+        raise UserError(
+            f"{path} ends in {path.suffix or 'nothing'}: choose a name that ends in {', '.join(WRITERS)}, or a folder."
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file.")
     if not path.parent.is_dir():
@@ -149,15 +170,63 @@ def written(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _plain_array(values: list[Any], kind: type) -> np.ndarray:
     """A column without objects: missing text is empty, a missing number NaN or, for integers, 0."""
     if kind is str:
-        return np.array([_utf8(value) or "" for value in values], dtype=str)
+        return np.array([printable(value) or "" for value in values], dtype=str)
     missing = np.nan if kind is float else 0
     return np.array([missing if value is None else value for value in values], dtype=kind)
 
 
-def _utf8(value: Any) -> Any:
-    # File names that are no UTF-8 come with surrogates, which files of text cannot hold.
+def printable(value: Any) -> Any:
+    """Text as files can hold it: names of files that are no UTF-8 come with surrogates, which become backslashes."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _json(meta: dict[str, Any]) -> str:
     return json.dumps(meta, ensure_ascii=True, default=str)
+
+
+def load_embeddings(path: str | os.PathLike[str]) -> FeaturizeResult:
+    """Read what `featurize` wrote: a .npz or .parquet file, or the folder of a corpus, whose rows come sorted by file.
+
+    Raises `UserError` for what is no such file.
+    """
+    place = Path(path)
+    try:
+        if place.suffix.lower() == ".npz":
+            return _from_npz(place)
+        from pyarrow import parquet
+
+        if place.is_dir():
+            shards = sorted(place.glob(f"{SHARD}*.parquet"))
+            if not shards:
+                raise UserError(f"{place} holds no embeddings: give the folder that `audiossl featurize -o` wrote.")
+            import pyarrow as pa
+
+            table = pa.concat_tables([parquet.read_table(shard) for shard in shards])
+            table = table.sort_by([("file", "ascending"), ("start_s", "ascending"), ("channel", "ascending")])
+        else:
+            table = parquet.read_table(place)
+        vectors = table["embedding"].combine_chunks()
+        meta = json.loads(table.schema.metadata[b"audiossl"])
+        embeddings = vectors.flatten().to_numpy().reshape(len(table), vectors.type.list_size)
+        return _loaded(embeddings, table.select(list(COLUMNS)).to_pylist(), meta)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{place} cannot be read as embeddings ({error}): give a file that featurize wrote.") from error
+
+
+SHARD = "embeddings-"
+
+
+def _from_npz(path: Path) -> FeaturizeResult:
+    with np.load(path) as arrays:
+        columns = {name: arrays["files" if name == "file" else name].tolist() for name in COLUMNS}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        for row in rows:
+            row.update({k: None for k, v in row.items() if v != v or (v == "" and k == "channel")})
+        return _loaded(arrays["embeddings"], rows, json.loads(str(arrays["meta"])))
+
+
+def _loaded(embeddings: np.ndarray, table: list[dict[str, Any]], meta: dict[str, Any]) -> FeaturizeResult:
+    skipped = [(row["file"], row["message"]) for row in table if row["status"] == "error"]
+    return FeaturizeResult(embeddings, table, meta, skipped)

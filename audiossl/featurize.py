@@ -1,4 +1,4 @@
-"""From sound to embeddings: files, folders, patterns or arrays in, one row a file (or a window) out.
+"""From sound to embeddings: files, folders, archives, data sets or arrays in, one row a clip, window or frame out.
 
 Files of any rate and length are read in blocks and resampled; the windows of all files share the batches that
 go to the device, so ten thousand short files cost as many calls as one long one. What cannot be read becomes
@@ -8,12 +8,13 @@ a row with its reason, and the other files go on.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import sys
 import types
-from collections import deque
-from dataclasses import asdict, dataclass, field, is_dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,25 +22,34 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from audiossl import __version__, audio
+from audiossl import __version__
+from audiossl.embed.config import EmbedConfig
+from audiossl.embed.embedder import Embedder, far_from_model
+from audiossl.embed.rows import RowMaker
+from audiossl.embed.sources import Items, find_items
+from audiossl.embed.windows import Cut
 from audiossl.embeddings import FeaturizeResult
 from audiossl.errors import UserError
-from audiossl.windows import Cut, Item, find_items, read_blocks
 
 if TYPE_CHECKING:
     from audiossl.encoder import AudioEncoder
 
-POOLING = "mean over windows, weighted by the samples of sound in each"
+Model = str | os.PathLike[str]
 
 
 def featurize(
     inputs: Any,
-    model: str | os.PathLike[str] | AudioEncoder,
+    model: Model | AudioEncoder,
     sample_rate: int | None = None,
-    level: str = "file",
+    level: str = "clip",
     window_s: float | None = None,
     hop_s: float | None = None,
+    pool: str = "mean",
+    layers: Sequence[int] = (),
+    channels: str = "mix",
+    normalize: str = "model",
     batch_size: int = 64,
+    workers: int = 0,
     device: str | torch.device | None = None,
     errors: str = "record",
     progress: bool = True,
@@ -47,19 +57,28 @@ def featurize(
     """Embed recordings with a pretrained encoder.
 
     Args:
-        inputs: a path, a folder (searched through, sorted), a pattern such as "calls/*.flac", or a list;
-            an array (S,), rows of an array (N, S), a list of arrays (S,), of floats in [-1, 1] or int16.
+        inputs: a path; a folder (searched through, sorted); a pattern such as "calls/*.flac"; a manifest (.csv, .tsv,
+            .jsonl, .parquet) with a column path or file; a .tar archive; "hf:NAME:SPLIT", a streamed data set; an array
+            (S,), rows of an array (N, S), of floats in [-1, 1] or int16; bytes or a file object; a `datasets.Dataset`,
+            streaming too; or a list of paths, arrays (S,), bytes and file objects.
         model: the folder that a run wrote (`RUN/encoder`), the name of a model, or an `AudioEncoder`.
         sample_rate: rate of the arrays in Hz; required for arrays. Files know their own.
-        level: "file" gives one row each: the mean of its windows, weighted by how much sound each holds;
-            "window" gives one row a window.
+        level: "clip" gives one row a recording, "window" one a window, "frame" one a column of the encoder's map.
         window_s: length of a window in seconds; by default the length that the encoder was trained on.
-        hop_s: distance of the windows in seconds; by default they lie side by side. A short file, and the rest at
-            the end of a long one, is centred in zeros; a rest below a tenth of a window is left out.
+        hop_s: distance of the windows in seconds; by default they lie side by side. A short recording, and the rest at
+            the end of a long one, is centred in zeros; a rest below 10 ms is left out.
+        pool: how the windows of a clip become one row: "mean", weighted by how much sound each holds, "max", "mean_max"
+            (their sum) or "mean_std" (side by side, twice as long).
+        layers: blocks of the network whose pooled outputs, side by side, take its embedding's place: -1 is the last.
+        channels: "mix" (their mean), "first", or "each", which gives every channel rows of its own.
+        normalize: the picture by statistics of the "model", of these recordings ("dataset", which reads them twice), or
+            of each window by itself ("clip"). Under "model" a warning says when the recordings are far from it.
         batch_size: windows on the device at a time; the embeddings do not depend on it.
+        workers: threads that decode; 0 takes two a core.
         device: "cpu", "cuda" ...; by default where a given `AudioEncoder` is, else a GPU when there is one.
         errors: a file that cannot be read is a row of NaN with its reason ("record"), stands only in
-            `result.skipped` ("skip"), or ends the call ("raise").
+            `result.skipped` ("skip"), or ends the call ("raise"). Windows before the place where a long recording
+            breaks off are kept.
         progress: show a bar when standard error is a terminal.
 
     Returns a `FeaturizeResult` in the order of the inputs: `.embeddings` (N, D) float32, `.table`, `.meta`.
@@ -70,163 +89,57 @@ def featurize(
         result = audiossl.featurize("my_sounds/", model="runs/first/encoder")
         result.to_parquet("my_sounds.parquet")
     """
-    _check_settings(level, window_s, hop_s, batch_size, errors)
+    config = EmbedConfig(level, window_s, hop_s, pool, tuple(layers), channels, normalize, batch_size, workers, errors)
     items = find_items(inputs, sample_rate)
+    table: list[dict[str, Any]] = []
+    parts: list[np.ndarray] = []
+    skipped: list[tuple[str, str]] = []
+    with ready(model, config, device) as maker, _bar(items, progress) as bar:
+        if normalize == "dataset":
+            look_first(maker, items)
+        for rows in maker.rows(items):
+            table += rows.table
+            parts.append(rows.embeddings)
+            bar.update(rows.last)
+            if rows.problem is not None:
+                skipped.append((rows.name, rows.problem))
+        meta = describe(model, maker)
+    if far := far_from_model(meta["input"], normalize):
+        warnings.warn(far, stacklevel=2)
+    embeddings = np.concatenate(parts) if parts else np.zeros((0, maker.dim), np.float32)
+    return FeaturizeResult(embeddings, table, meta, skipped)
+
+
+@contextmanager
+def ready(model: Model | AudioEncoder, config: EmbedConfig, device: str | torch.device | None) -> Iterator[RowMaker]:
+    """The encoder on its device, in eval mode and full precision; it comes back as it was."""
     encoder, device = _load(model, device)
-    cut = _cut(encoder, window_s, hop_s)
     training, before = encoder.training, next(encoder.parameters()).device
     encoder.to(device).eval()
-    # Convolutions in full float32: TF32 on a GPU differs by about 1e-3 between batch sizes.
-    precise = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-    bar = tqdm(total=len(items), desc="featurize", unit=" files", disable=None if progress else True)
     try:
-        with precise, bar:
-            recordings = _run(items, encoder, cut, level, batch_size, device, errors, bar)
+        # Convolutions in full float32: TF32 on a GPU differs by about 1e-3 between batch sizes.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield RowMaker(Embedder(encoder, config), _cut(encoder, config))
     finally:
         encoder.to(before).train(training)
-    return _collect(recordings, encoder.dim, cut, level, errors, _meta(model, encoder, cut, level))
 
 
-@dataclass
-class _Recording:
-    """What is known of one input while its windows pass through the encoder."""
-
-    item: Item
-    error: str | None = None
-    n_total: int = 0
-    rate_in: int | None = None
-    peak: float = 0.0
-    n_windows: int = 0
-    n_valid: list[int] = field(default_factory=list)  # one a window, or their sum alone
-    embeddings: list[np.ndarray] = field(default_factory=list)  # one a window, or their weighted sum alone
-
-    def add(self, embedding: np.ndarray, n_valid: int, level: str) -> None:
-        """Take the embedding (D,) of the next window; a file of any length keeps one sum."""
-        self.n_windows += 1
-        if level == "window":
-            self.embeddings.append(embedding)
-            self.n_valid.append(n_valid)
-            return
-        weighted = embedding.astype(np.float64) * n_valid
-        self.embeddings = [self.embeddings[0] + weighted if self.embeddings else weighted]
-        self.n_valid = [sum(self.n_valid) + n_valid]
+def look_first(maker: RowMaker, items: Items) -> None:
+    """Measure the pictures of all recordings, and normalise by that from then on."""
+    if items.n_known is None:
+        raise UserError(
+            "normalize 'dataset' reads the recordings twice, and a stream is read once: choose 'model' or 'clip', or "
+            "give files."
+        )
+    maker.look(items)
+    maker.embedder.normalize_by_what_was_seen()
 
 
-def _run(
-    items: list[Item],
-    encoder: AudioEncoder,
-    cut: Cut,
-    level: str,
-    batch_size: int,
-    device: torch.device,
-    errors: str,
-    bar: tqdm,
-) -> list[_Recording]:
-    recordings = [_Recording(item) for item in items]
-    windows: deque[tuple[_Recording, np.ndarray, int]] = deque()
-
-    def embed(n: int) -> None:
-        taken = [windows.popleft() for _ in range(n)]
-        with torch.inference_mode():
-            batch = torch.from_numpy(np.stack([window for _, window, _ in taken])).to(device)
-            embeddings = encoder(batch).float().cpu().numpy()
-        for (recording, _, n_valid), embedding in zip(taken, embeddings, strict=True):
-            recording.add(embedding, n_valid, level)
-
-    for number, found in read_blocks(items, cut):
-        recording = recordings[number]
-        bar.update(number + 1 - bar.n)
-        if isinstance(found, audio.AudioError):
-            if errors == "raise":
-                raise found
-            recording.error = str(found)
-            continue
-        recording.n_total, recording.rate_in = found.n_total, found.rate_in
-        recording.peak = max(recording.peak, found.peak)
-        windows.extend((recording, w, int(n)) for w, n in zip(found.windows, found.n_valid, strict=True))
-        while len(windows) >= batch_size:
-            embed(batch_size)
-    if windows:
-        embed(len(windows))
-    return recordings
+def _bar(items: Items, progress: bool) -> tqdm:
+    return tqdm(total=items.n_known, desc="featurize", unit=" files", disable=None if progress else True)
 
 
-def _collect(
-    recordings: list[_Recording], dim: int, cut: Cut, level: str, errors: str, meta: dict[str, Any]
-) -> FeaturizeResult:
-    """Rows in the order of the inputs."""
-    table: list[dict[str, Any]] = []
-    embeddings: list[np.ndarray] = []
-    skipped: list[tuple[str, str]] = []
-    for recording in recordings:
-        if recording.error is None and not all(np.isfinite(e).all() for e in recording.embeddings):
-            recording.error = f"{recording.item.name}: the encoder gives values that are not finite."
-        if recording.error is not None:
-            skipped.append((recording.item.name, recording.error))
-            if errors == "record":
-                table.append(_row(recording, None, None, 0, "error", recording.error))
-                embeddings.append(np.full(dim, np.nan))
-            continue
-        status, message = _status(recording)
-        for i, (embedding, n_valid) in enumerate(zip(recording.embeddings, recording.n_valid, strict=True)):
-            start = i * cut.n_hop / cut.sample_rate
-            if level == "window":
-                end, n_windows = start + n_valid / cut.sample_rate, 1
-            else:
-                end, n_windows = recording.n_total / cut.sample_rate, recording.n_windows
-                embedding = embedding / n_valid
-            table.append(_row(recording, start, end, n_windows, status, message))
-            embeddings.append(embedding)
-    stacked = np.array(embeddings, dtype=np.float32).reshape(len(embeddings), dim)
-    return FeaturizeResult(stacked, table, meta, skipped)
-
-
-def _row(
-    recording: _Recording,
-    start_s: float | None,
-    end_s: float | None,
-    n_windows: int,
-    status: str,
-    message: str,
-) -> dict[str, Any]:
-    return {
-        "file": recording.item.name,
-        "start_s": start_s,
-        "end_s": end_s,
-        "windows": n_windows,
-        "sample_rate_in": recording.rate_in,
-        "peak_db": round(20 * math.log10(recording.peak), 2) if recording.peak > 0 else None,
-        "status": status,
-        "message": message,
-    }
-
-
-def _status(recording: _Recording) -> tuple[str, str]:
-    if recording.peak == 0:
-        return "silent", "all samples are zero"
-    # Float files and resampling overshoot full scale a little; far above it the samples are no waves in [-1, 1].
-    if recording.peak > 4:
-        return "ok", f"samples reach {recording.peak:.4g} where full scale is 1"
-    return "ok", ""
-
-
-def _check_settings(level: str, window_s: float | None, hop_s: float | None, batch_size: int, errors: str) -> None:
-    for name, value, allowed in (
-        ("level", level, ("file", "window")),
-        ("errors", errors, ("record", "skip", "raise")),
-    ):
-        if value not in allowed:
-            raise UserError(f"{name} is {value!r}: choose one of {', '.join(allowed)}.")
-    for name, seconds in (("window_s", window_s), ("hop_s", hop_s)):
-        if seconds is not None and not 0 < seconds < math.inf:
-            raise UserError(f"{name} is {seconds}: give a length in seconds above 0.")
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}: give at least 1.")
-
-
-def _load(
-    model: str | os.PathLike[str] | AudioEncoder, device: str | torch.device | None
-) -> tuple[AudioEncoder, torch.device]:
+def _load(model: Model | AudioEncoder, device: str | torch.device | None) -> tuple[AudioEncoder, torch.device]:
     if isinstance(model, (str, os.PathLike)):
         from audiossl.encoder import load_model
 
@@ -249,27 +162,32 @@ def check_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _cut(encoder: AudioEncoder, window_s: float | None, hop_s: float | None) -> Cut:
+def _cut(encoder: AudioEncoder, config: EmbedConfig) -> Cut:
     rate = encoder.sample_rate
-    n_samples = encoder.n_samples if window_s is None else max(1, round(window_s * rate))
-    return Cut(rate, n_samples, n_samples if hop_s is None else max(1, round(hop_s * rate)))
+    n_samples = encoder.n_samples if config.window_s is None else max(1, round(config.window_s * rate))
+    n_hop = n_samples if config.hop_s is None else max(1, round(config.hop_s * rate))
+    return Cut(rate, n_samples, n_hop, config.channels)  # type: ignore[arg-type]
 
 
-def _meta(model: str | os.PathLike[str] | AudioEncoder, encoder: AudioEncoder, cut: Cut, level: str) -> dict[str, Any]:
+def describe(model: Model | AudioEncoder, maker: RowMaker) -> dict[str, Any]:
+    """What the numbers depend on: the model and its checksum, settings, statistics, versions."""
     name, checksum = type(model).__name__, None
     if isinstance(model, (str, os.PathLike)):
         name, weights = os.fspath(model), Path(model) / "model.safetensors"
         checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
-    config = getattr(encoder, "config", None)
+    described, cut = getattr(maker.embedder.encoder, "config", None), maker.cut
+    settings = asdict(maker.config)
+    del settings["batch_size"], settings["workers"], settings["errors"]  # which change no number
     return {
         "model": name,
         "model_sha256": checksum,
-        "encoder": asdict(config) if is_dataclass(config) and not isinstance(config, type) else None,
+        "encoder": asdict(described) if is_dataclass(described) and not isinstance(described, type) else None,
+        **settings,
+        "layers": list(maker.config.layers),
         "sample_rate": cut.sample_rate,
         "window_s": cut.n_samples / cut.sample_rate,
         "hop_s": cut.n_hop / cut.sample_rate,
-        "level": level,
-        "pooling": POOLING if level == "file" else "none",
+        "input": maker.embedder.facts(),
         "audiossl": __version__,
         "torch": torch.__version__,
     }

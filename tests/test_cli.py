@@ -169,7 +169,7 @@ def test_wrong_models(capsys, sounds, model, tmp_path, kind):
             ["featurize", "a.wav", "--model", "m", "-o", "o.npz", "--batch-size", "many"],
             ["--batch-size", "many"],
         ),
-        (["featurize", "a.wav", "--model", "m", "-o", "o.npz", "--level", "frame"], ["--level", "frame"]),
+        (["featurize", "a.wav", "--model", "m", "-o", "o.npz", "--level", "file"], ["--level", "file"]),
         (["download", "speech_commands"], ["--root"]),
         (["download", "librispeech", "--root", "x"], ["librispeech", "speech_commands"]),
         (["download", "speech_commands", "--root", "x", "--version", "v3"], ["v3"]),

@@ -12,9 +12,10 @@ from torch import nn
 
 import audiossl
 from audiossl import audio
+from audiossl.embed.sources import find_items
+from audiossl.embed.windows import BLOCK_WINDOWS, Cut, read_block
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
-from audiossl.windows import BLOCK_WINDOWS, Cut, find_items, read_block
 
 RATE = 16000
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -64,7 +65,7 @@ def test_a_file_is_the_mean_of_its_windows_weighted_by_sound(tmp_path, encoder):
     assert result.embeddings.dtype == np.float32
     assert np.allclose(result.embeddings, weighted[None], atol=1e-7)
     row = result.table[0]
-    assert (row["start_s"], row["end_s"], row["windows"], row["sample_rate_in"]) == (0.0, 0.25, 3, RATE)
+    assert (row["start_s"], row["end_s"], row["valid_s"], row["sample_rate_in"]) == (0.0, 0.25, 0.25, RATE)
     assert row["peak_db"] == pytest.approx(20 * np.log10(np.abs(wave).max()), abs=0.01)
     assert (row["status"], row["message"]) == ("ok", "")
 
@@ -74,8 +75,9 @@ def test_one_row_a_window(tmp_path, encoder):
     result = featurize(write(tmp_path / "a.wav", wave), encoder, level="window")
     assert np.allclose(result.embeddings, [expected(w) for w in (wave[:1600], wave[1600:3200], wave[3200:])], atol=1e-7)
     assert result.column("start_s") == pytest.approx([0, 0.1, 0.2])
-    assert result.column("end_s") == pytest.approx([0.1, 0.2, 0.25])
-    assert set(result.column("windows")) == {1}
+    assert result.column("end_s") == pytest.approx([0.1, 0.2, 0.3])
+    assert result.column("valid_s") == pytest.approx([0.1, 0.1, 0.05])
+    assert result.column("status") == ["ok", "ok", "padded"]
 
 
 def test_windows_may_overlap_and_have_another_length(tmp_path, encoder):
@@ -94,7 +96,7 @@ def test_a_short_file_is_centred_in_zeros(tmp_path, encoder):
     assert result.table[0]["end_s"] == pytest.approx(0.025)
 
 
-@pytest.mark.parametrize("level", ["file", "window"])
+@pytest.mark.parametrize("level", ["clip", "window"])
 def test_the_batch_size_does_not_matter(tmp_path, level):
     from audiossl.backbones.config import BackboneConfig
     from audiossl.encoder import AudioEncoder, EncoderConfig
@@ -105,7 +107,7 @@ def test_the_batch_size_does_not_matter(tmp_path, level):
         write(tmp_path / f"{i}.wav", noise(duration_s, seed=i))
     one = featurize(tmp_path, encoder, batch_size=1, level=level, progress=False)
     many = featurize(tmp_path, encoder, batch_size=64, level=level, progress=False)
-    assert len(one) == len(many) == (5 if level == "file" else 9)
+    assert len(one) == len(many) == (5 if level == "clip" else 10)
     assert one.embeddings.shape[1] == encoder.dim
     assert np.abs(one.embeddings - many.embeddings).max() < 1e-5
     assert one.embeddings.std(0).max() > 1e-3  # and they do differ from file to file
@@ -164,7 +166,6 @@ def test_resampling_by_itself(tmp_path, rate):
     ):
         assert result.embeddings[0, 1] == pytest.approx(0.5, abs=0.01)  # the power of a sine
         assert result.table[0]["sample_rate_in"] == rate
-        assert result.table[0]["windows"] == 10
         assert result.table[0]["end_s"] == pytest.approx(1.0)
 
 
@@ -185,9 +186,9 @@ def test_a_long_file_in_blocks_equals_the_whole(tmp_path, encoder, rate):
 
 def test_one_block_of_a_long_file_is_all_that_is_in_memory(tmp_path):
     path = write(tmp_path / "long.wav", noise(20.0))
-    item, cut = find_items(path)[0], Cut(RATE, 1600, 1600)
-    assert read_block(item, cut, 1).windows.shape == (BLOCK_WINDOWS, 1600)
-    assert read_block(item, cut, 3).windows.shape == (200 - 3 * BLOCK_WINDOWS, 1600)
+    (item,), cut = find_items(path), Cut(RATE, 1600, 1600)
+    assert read_block(item, cut, 1)[0].windows.shape == (1, BLOCK_WINDOWS, 1600)
+    assert read_block(item, cut, 3)[0].windows.shape == (1, 200 - 3 * BLOCK_WINDOWS, 1600)
 
 
 def test_every_window_has_sound():
@@ -271,12 +272,15 @@ def test_an_encoder_that_gives_nan_is_an_error_row(encoder):
         (dict(inputs=np.zeros(10)), "give sample_rate"),
         (dict(inputs=[]), "empty list"),
         (dict(inputs=7), "int"),
-        (dict(inputs=[np.zeros(10), "a.wav"], sample_rate=RATE), "list of paths or a list of arrays"),
+        (dict(inputs=[np.zeros(10), 7], sample_rate=RATE), "holds a int"),
+        (dict(inputs=np.zeros(10), sample_rate=RATE, level="window", pool="max"), "pool makes one row"),
+        (dict(inputs=np.zeros(10), sample_rate=RATE, level="frame", hop_s=0.1), "hop_s is the distance of windows"),
+        (dict(inputs=np.zeros(10), sample_rate=RATE, layers=[-1]), "layers needs an AudioEncoder"),
         (dict(inputs=np.zeros((2, 2, 2)), sample_rate=RATE), r"shape \(2, 2, 2\)"),
         (dict(inputs=np.zeros(10), sample_rate=0), "sample_rate is 0"),
         (dict(inputs="no/such/folder"), "no/such/folder does not exist"),
         (dict(inputs="no/such/*.wav"), "matches no file"),
-        (dict(inputs=np.zeros(10), sample_rate=RATE, level="clip"), "level is 'clip'"),
+        (dict(inputs=np.zeros(10), sample_rate=RATE, level="file"), "level is 'file'"),
         (dict(inputs=np.zeros(10), sample_rate=RATE, errors="ignore"), "errors is 'ignore'"),
         (dict(inputs=np.zeros(10), sample_rate=RATE, batch_size=0), "batch_size is 0"),
         (dict(inputs=np.zeros(10), sample_rate=RATE, window_s=0.0), "window_s is 0.0"),
@@ -324,7 +328,7 @@ def test_npz_round_trip(tmp_path, mixed):
         assert file["files"].tolist() == mixed.column("file")
         assert file["status"].tolist() == ["ok", "error"]
         assert np.array_equal(file["end_s"], [0.25, np.nan], equal_nan=True)
-        assert json.loads(str(file["meta"]))["level"] == "file"
+        assert json.loads(str(file["meta"]))["level"] == "clip"
 
 
 def test_csv_round_trip(tmp_path, mixed):

@@ -9,7 +9,7 @@ blocks that are known here: its stages are counted in their place, and the last 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from audiossl.errors import UserError
 from .backbone import Backbone
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """A module whose output is read, and how that becomes (B, D)."""
 
     module: nn.Module
@@ -46,22 +46,46 @@ def last_blocks(backbone: Backbone, image: Tensor, n: int, avgpool_patchtokens: 
     torch.Size([2, 960])
     """
     check_last_blocks(backbone, n, avgpool_patchtokens)
-    blocks = _blocks(backbone)[-n:]
+    parts, patches = _pooled(backbone, image, list(range(-n, 0)))
+    return torch.cat([*parts, patches.mean(1)] if avgpool_patchtokens else parts, dim=1)
+
+
+def pooled_blocks(backbone: Backbone, image: Tensor, layers: Sequence[int]) -> Tensor:
+    """Pooled outputs of some blocks side by side, in the order of `layers`, which count from 0, or back from -1.
+
+    Raises UserError for a block that the network has not.
+
+    >>> from audiossl.backbones import BackboneConfig, build_backbone
+    >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96)).eval()
+    >>> pooled_blocks(backbone, torch.zeros(2, 1, 64, 96), [-1, 0]).shape  # 512 + 64
+    torch.Size([2, 576])
+    """
+    depth = len(blocks_of(backbone))
+    if wrong := [layer for layer in layers if not -depth <= layer < depth]:
+        raise UserError(
+            f"layers has {wrong[0]}, and the network has {depth}: give numbers from {-depth} to {depth - 1}."
+        )
+    return torch.cat(_pooled(backbone, image, layers)[0], dim=1)
+
+
+def _pooled(backbone: Backbone, image: Tensor, layers: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Pooled outputs (B, D) of the blocks, one each, and the network's regions (B, P, D)."""
+    blocks = blocks_of(backbone)
+    wanted = [layer % len(blocks) for layer in layers]
     pooled: dict[int, Tensor] = {}
     with ExitStack() as hooks:
-        for place, block in enumerate(blocks):
+        for place in set(wanted):
             # Pooled at once: the maps of all blocks together would be many times a batch.
-            hooks.callback(block.module.register_forward_hook(_keep(pooled, place, block.pool)).remove)
+            hooks.callback(blocks[place].module.register_forward_hook(_keep(pooled, place, blocks[place].pool)).remove)
         patches, _ = backbone.regions(image)
-    parts = [pooled[place] for place in range(len(blocks))]
     if not _has_blocks(backbone.net):  # what follows the last stage belongs to it
-        parts[-1] = patches.mean(1)
-    return torch.cat([*parts, patches.mean(1)] if avgpool_patchtokens else parts, dim=1)
+        pooled[len(blocks) - 1] = patches.mean(1)
+    return [pooled[place] for place in wanted], patches
 
 
 def check_last_blocks(backbone: Backbone, n: int, avgpool_patchtokens: bool = False) -> None:
     """Raise UserError when `backbone` has no `n` blocks, or cannot do what `avgpool_patchtokens` asks."""
-    depth = len(_blocks(backbone))
+    depth = len(blocks_of(backbone))
     if not 1 <= n <= depth:
         what = "blocks" if _has_blocks(backbone.net) else "stages"
         raise UserError(f"last_blocks is {n}, and the network has {depth} {what}: give a number from 1 to {depth}.")
@@ -84,11 +108,11 @@ def _has_blocks(net: nn.Module) -> bool:
     return _is_vit(net) or isinstance(net, SwinTransformer | SwinTransformerV2 | ConvNeXt | ResNet)
 
 
-def _blocks(backbone: Backbone) -> list[_Block]:
+def blocks_of(backbone: Backbone) -> list[Block]:
     """All blocks of the network, or its stages, in the order of the computation."""
     net: Any = backbone.net
     if _is_vit(net):
-        return [_Block(block, _token_of(net)) for block in net.blocks]
+        return [Block(block, _token_of(net)) for block in net.blocks]
     over = (1, 2) if getattr(net, "output_fmt", "NCHW") == "NHWC" else (2, 3)
     norm: nn.Module = nn.Identity()
     if isinstance(backbone.net, ResNet):
@@ -99,8 +123,8 @@ def _blocks(backbone: Backbone) -> list[_Block]:
         stages, norm = [list(stage.blocks) for stage in net.layers], net.norm
     else:
         stages = [[net.get_submodule(info["module"])] for info in net.feature_info]
-    early = [_Block(block, lambda x: x.mean(over)) for stage in stages[:-1] for block in stage]
-    return early + [_Block(block, lambda x: norm(x).mean(over)) for block in stages[-1]]
+    early = [Block(block, lambda x: x.mean(over)) for stage in stages[:-1] for block in stage]
+    return early + [Block(block, lambda x: norm(x).mean(over)) for block in stages[-1]]
 
 
 def _token_of(net: Any) -> Callable[[Tensor], Tensor]:
