@@ -13,11 +13,13 @@ from typing import NoReturn
 from audiossl import __version__
 from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
 from audiossl.cli_featurize import FEATURIZE_EXAMPLE, featurize, featurize_flags
+from audiossl.cli_search import SEARCH_EXAMPLE, search, search_flags
 from audiossl.errors import UserError, errors_for_people
 
 MAIN_EXAMPLE = """\
 examples:
   audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
+  audiossl search my_sounds.parquet a_call.wav
   audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
   audiossl inspect frontends a_sound.wav -o frontends.html
   audiossl doctor
@@ -108,6 +110,7 @@ def _parser() -> Parser:
         return added
 
     featurize_flags(command("featurize", "embed files, folders, archives or data sets", featurize, FEATURIZE_EXAMPLE))
+    search_flags(command("search", "find the nearest recordings, or repeats", search, SEARCH_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
     command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)
     fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)

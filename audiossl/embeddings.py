@@ -119,10 +119,8 @@ class FeaturizeResult:
         features = {name: datasets.Value(kinds[kind]) for name, kind in COLUMNS.items()}
         features["embedding"] = datasets.Sequence(datasets.Value("float32"), length=self.embeddings.shape[1])
         columns: dict[str, Any] = {name: [printable(value) for value in self.column(name)] for name in COLUMNS}
-        info = datasets.DatasetInfo(description=_json(self.meta))
-        return datasets.Dataset.from_dict(
-            columns | {"embedding": list(self.embeddings)}, datasets.Features(features), info=info
-        )
+        info = datasets.DatasetInfo(description=_json(self.meta), features=datasets.Features(features))
+        return datasets.Dataset.from_dict(columns | {"embedding": list(self.embeddings)}, info=info)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .npz, .csv or .parquet, as the path ends; raises `UserError` for another ending."""

@@ -180,18 +180,34 @@ class AudioEncoder(nn.Module):
         save(self, folder, card, extra or {})
 
     @classmethod
-    def from_pretrained(cls, folder: Folder) -> AudioEncoder:
-        """Open the folder of an encoder, in eval mode on the CPU.
+    def from_pretrained(
+        cls, folder_or_name: Folder, revision: str | None = None, token: str | None = None
+    ) -> AudioEncoder:
+        """Open the folder of an encoder, or one of the Hugging Face Hub (ORGANISATION/NAME), in eval mode on the CPU.
 
         Raises UserError when a file is missing, damaged, or of another network than config.json says.
         """
         from audiossl.encoder_files import open_folder
+        from audiossl.hub import fetch, looks_like_a_name
 
-        return open_folder(folder)
+        if not os.path.exists(folder_or_name) and looks_like_a_name(os.fspath(folder_or_name)):
+            return open_folder(fetch(os.fspath(folder_or_name), revision, token))
+        return open_folder(folder_or_name)
+
+    def push_to_hub(self, name: str, private: bool = False, token: str | None = None) -> str:
+        """Write the encoder to the Hugging Face Hub as ORGANISATION/NAME, and return the commit's address.
+
+        Raises UserError when the Hub refuses.
+        """
+        from audiossl.hub import push
+
+        return push(self, name, private, token)
 
 
 def load_model(folder_or_name: Folder, arch: str | None = None, **released: Any) -> AudioEncoder:
     """Open an encoder in eval mode: a folder written by `save_pretrained` (RUN/encoder), or a model by name.
+
+    A name is one of `audiossl models`, or ORGANISATION/NAME of the Hugging Face Hub.
 
     With `arch`, such as "swin_tiny", the place is a file that EsViT's authors released, and the other settings
     (checkpoint_key, frontend, normalize, clip_s) are those of `audiossl.released.load_released`;

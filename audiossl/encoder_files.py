@@ -27,6 +27,7 @@ from audiossl.backbones import BackboneConfig
 from audiossl.bag_config import BagConfig
 from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
+from audiossl.hub import fetch, looks_like_a_name
 from audiossl.model_card import model_card
 from audiossl.transforms import FrontEndConfig, Normalize, PatchesConfig
 from audiossl.transforms.config import fingerprint_of
@@ -134,6 +135,8 @@ def open_any(folder_or_name: Folder) -> AudioEncoder:
         entry = registry[name]
         weights = registry_path.parent / entry["weights"]
         return _assemble(entry["config"], registry_path, weights)
+    if looks_like_a_name(name):
+        return open_folder(fetch(name))
     there = f"the installed models are {', '.join(sorted(registry))}" if registry else "no models are installed"
     raise UserError(f"there is no folder and no model {name!r}: {there}; a run keeps its encoder in RUN/encoder.")
 

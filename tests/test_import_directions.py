@@ -21,9 +21,9 @@ FOLDERS = {
 LAYERS = (
     {"errors"},
     {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained"},
-    {"bag", "bag_config", "config", "config_help", "config_sources", "optim", "data", "methods"},
+    {"bag", "bag_config", "hub", "config", "config_help", "config_sources", "optim", "data", "methods"},
     {"encoder", "encoder_files", "released", "released_byola", "model_card", "embeddings"},
-    {"run", "probes", "explain", "embed", "featurize", "hear", "hub"},
+    {"run", "probes", "explain", "embed", "featurize", "hear", "search"},
     {
         "compare",
         "recipes",
@@ -34,6 +34,7 @@ LAYERS = (
         "cli_inspect",
         "cli_inspect_encoder",
         "cli_probe",
+        "cli_search",
         "doctor",
     },
 )

@@ -1,0 +1,130 @@
+"""The nearest sounds among embeddings, and those that are all but the same: exact, by cosine, in blocks of rows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from audiossl.embeddings import FeaturizeResult
+from audiossl.errors import UserError
+
+if TYPE_CHECKING:
+    from audiossl.encoder import AudioEncoder
+
+BLOCK = 4096  # rows whose similarities with all others are in memory at a time
+NEARLY_SAME = 0.9999  # cosine above which two sounds are reported as one
+
+
+class Neighbours(NamedTuple):
+    """Row numbers (Q, k) of the nearest rows, the nearest first, and their cosines (Q, k)."""
+
+    rows: np.ndarray
+    cosines: np.ndarray
+
+
+class Repeats(NamedTuple):
+    """Groups of rows whose embeddings are all but the same, each sorted, and the share of rows that are in one."""
+
+    groups: list[list[int]]
+    share: float
+
+
+def nearest(embeddings: np.ndarray, queries: np.ndarray, k: int = 10) -> Neighbours:
+    """Find the `k` rows of `embeddings` (N, D) that are nearest to each of `queries` (Q, D); rows of NaN never are.
+
+    Raises `UserError` when the lengths of the vectors differ, or no row can be found.
+
+    >>> nearest(np.eye(3), np.array([[0.1, 2.0, 0.2]]), k=2).rows.tolist()
+    [[1, 2]]
+    """
+    if embeddings.shape[1] != queries.shape[1]:
+        raise UserError(
+            f"the query has {queries.shape[1]} numbers and the embeddings have {embeddings.shape[1]}: embed it as they "
+            "were."
+        )
+    good = np.flatnonzero(np.isfinite(embeddings).all(1))
+    if not len(good):
+        raise UserError("there is no embedding to search: all rows are errors.")
+    wanted, k = _unit(queries), min(k, len(good))
+    best = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(good), BLOCK * 16):
+        here = good[start : start + BLOCK * 16]
+        best = np.concatenate([best, wanted @ _unit(embeddings[here]).T], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(here, (len(queries), len(here)))], axis=1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
+    return Neighbours(rows, best)
+
+
+def repeats(embeddings: np.ndarray, threshold: float = NEARLY_SAME) -> Repeats:
+    """Group rows of `embeddings` (N, D) whose cosine is at least `threshold`, directly or by others between them.
+
+    All pairs are compared: 100,000 rows of 256 numbers take some minutes.
+
+    >>> repeats(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
+    Repeats(groups=[[0, 2]], share=0.6666666666666666)
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    good = np.flatnonzero(np.isfinite(embeddings).all(1))
+    unit = _unit(embeddings[good])
+    pairs: list[np.ndarray] = []
+    for start in range(0, len(unit), BLOCK):
+        similar = unit[start : start + BLOCK] @ unit[start:].T >= threshold
+        found = np.argwhere(np.triu(similar, 1))
+        pairs.append(found + start)
+    joined = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
+    graph = coo_matrix((np.ones(len(joined)), joined.T), shape=(len(unit), len(unit)))
+    label = connected_components(graph, directed=False)[1]
+    counts = np.bincount(label, minlength=1)
+    groups = [good[np.flatnonzero(label == one)].tolist() for one in np.flatnonzero(counts > 1)]
+    return Repeats(groups, sum(map(len, groups)) / max(1, len(good)))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, dtype=np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
+
+
+def embed_query(
+    found: FeaturizeResult,
+    inputs: Any,
+    model: str | os.PathLike[str] | AudioEncoder | None = None,
+    sample_rate: int | None = None,
+    device: str | None = None,
+) -> FeaturizeResult:
+    """Embed recordings as `found` was, one row each: with its model (or where that has moved, `model`) and settings.
+
+    Raises `UserError` when the model is not there, or another one, and for recordings that cannot be read.
+    """
+    from audiossl.featurize import featurize
+
+    meta = found.meta
+    place = model or meta["model"]
+    if meta["normalize"] == "dataset":
+        raise UserError("these embeddings are normalised by their own data set: to search, make them by the model's.")
+    if model is None and not Path(place).exists():
+        raise UserError(f"the model {place} of these embeddings is not there: say where it is with --model.")
+    settings = {name: meta[name] for name in ("window_s", "pool", "layers", "normalize")}
+    channels = "mix" if meta["channels"] == "each" else meta["channels"]
+    level = "frame" if meta["level"] == "frame" else "clip"
+    hop_s = None if level == "frame" else meta["hop_s"]
+    more = {"hop_s": hop_s, "channels": channels, "device": device, "errors": "raise"}
+    query = featurize(inputs, place, sample_rate, level, **settings, **more)
+    if query.meta["model_sha256"] and query.meta["model_sha256"] != meta["model_sha256"]:
+        raise UserError(f"{place} is not the model that these embeddings were made with: its weights are others.")
+    return _one_row_each(query) if level == "frame" else query
+
+
+def _one_row_each(query: FeaturizeResult) -> FeaturizeResult:
+    """Means of a recording's frames."""
+    names = query.column("file")
+    first = {name: n for n, name in reversed(list(enumerate(names)))}
+    kept = sorted(first.values())
+    means = [query.embeddings[[n for n, other in enumerate(names) if other == names[at]]].mean(0) for at in kept]
+    return FeaturizeResult(np.stack(means), [query.table[at] for at in kept], query.meta)

@@ -1,0 +1,140 @@
+"""The nearest sounds, against the definition; repeats; the command on real files."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from audiossl import search
+from audiossl.backbones import BackboneConfig
+from audiossl.cli import main
+from audiossl.embeddings import load_embeddings
+from audiossl.encoder import AudioEncoder, EncoderConfig
+from audiossl.errors import UserError
+from audiossl.featurize import featurize
+from audiossl.search import embed_query, nearest, repeats
+
+RATE = 16000
+pytestmark = pytest.mark.filterwarnings("ignore:these recordings")
+
+
+@pytest.mark.parametrize("block", [2, 4096])
+def test_neighbours_by_the_definition(monkeypatch, block):
+    monkeypatch.setattr(search, "BLOCK", block)
+    generator = np.random.default_rng(0)
+    x, q = generator.normal(size=(100, 7)).astype(np.float32), generator.normal(size=(5, 7))
+    x[[3, 50]] = np.nan
+    cosine = (q / np.linalg.norm(q, axis=1)[:, None]) @ (x / np.linalg.norm(x, axis=1)[:, None]).T
+    found = nearest(x, q, k=6)
+    for row, value, all_of_it in zip(found.rows, found.cosines, cosine, strict=True):
+        wanted = np.argsort(-np.nan_to_num(all_of_it, nan=-2))[:6]
+        assert row.tolist() == wanted.tolist()
+        assert np.allclose(value, all_of_it[wanted], atol=1e-6)
+    assert nearest(x, q, k=1000).rows.shape == (5, 98)
+
+
+def test_what_cannot_be_searched_is_said():
+    with pytest.raises(UserError, match="query has 3 numbers and the embeddings have 4"):
+        nearest(np.ones((2, 4)), np.ones((1, 3)))
+    with pytest.raises(UserError, match="all rows are errors"):
+        nearest(np.full((2, 4), np.nan), np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("block", [3, 4096])
+def test_repeats_are_found_across_blocks(monkeypatch, block):
+    monkeypatch.setattr(search, "BLOCK", block)
+    x = np.random.default_rng(0).normal(size=(40, 16))
+    x[30] = 3 * x[2]
+    x[11] = x[2] + 1e-4
+    x[39] = x[38]
+    x[5] = np.nan
+    found = repeats(x)
+    assert sorted(found.groups) == [[2, 11, 30], [38, 39]]
+    assert found.share == pytest.approx(5 / 39)
+    assert repeats(np.random.default_rng(1).normal(size=(40, 16))).groups == []
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "encoder"
+    AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tones(tmp_path):
+    folder = tmp_path / "tones"
+    folder.mkdir()
+    for n, hz in enumerate([200, 400, 800, 1600, 3200]):
+        wave = 0.3 * np.sin(2 * np.pi * hz * np.arange(2 * RATE) / RATE)
+        soundfile.write(folder / f"{n}.wav", wave, RATE)
+    soundfile.write(folder / "2_again.wav", 0.3 * np.sin(2 * np.pi * 800 * np.arange(2 * RATE) / RATE), RATE)
+    (folder / "bad.wav").write_text("no sound")
+    return folder
+
+
+@pytest.mark.parametrize("level", ["clip", "window", "frame"])
+def test_a_sound_finds_itself(tones, model, level):
+    found = featurize(tones, model, level=level)
+    query = embed_query(found, [tones / "3.wav", tones / "0.wav"])
+    assert len(query) == 2
+    rows = nearest(found.embeddings, query.embeddings, k=1).rows[:, 0]
+    assert [found.table[row]["file"] for row in rows] == [str(tones / "3.wav"), str(tones / "0.wav")]
+
+
+def test_the_command_finds_and_lists(capsys, tones, model, tmp_path):
+    out = tmp_path / "out.parquet"
+    assert main(["featurize", str(tones), "--model", str(model), "-o", str(out), "--quiet"]) == 0
+    assert main(["search", str(out), str(tones / "2.wav"), "-k", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {hit["file"] for hit in said["nearest"]} == {str(tones / "2.wav"), str(tones / "2_again.wav")}
+    assert said["nearest"][0]["cosine"] == pytest.approx(1.0, abs=1e-5)
+    assert main(["search", str(out), "--repeats"]) == 0
+    said = capsys.readouterr().out
+    assert "2.wav  0.00-2.00 s\n" in said
+    assert "2_again.wav" in said
+    assert "1 groups of 2 rows, 33.3 % of all" in said
+
+
+def test_mistakes(capsys, tones, model, tmp_path):
+    out = tmp_path / "out.npz"
+    main(["featurize", str(tones), "--model", str(model), "-o", str(out), "--quiet"])
+    other = tmp_path / "other"
+    AudioEncoder.from_pretrained(model).randomised(5).save_pretrained(other)
+    for arguments, words in (
+        ([str(out)], "give a recording to look for, or --repeats"),
+        ([str(tones), "a.wav"], "holds no embeddings"),
+        ([str(tones / "bad.wav"), "a.wav"], "cannot be read as embeddings"),
+        ([str(out), str(tones / "bad.wav")], "bad.wav cannot be decoded"),
+        ([str(out), str(tones / "none.wav")], "none.wav does not exist"),
+        ([str(out), str(tones / "1.wav"), "--model", str(other)], "its weights are others"),
+        ([str(out), str(tones / "1.wav"), "-k", "0"], "-k is 0"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main(["search", *arguments])
+        err = capsys.readouterr().err
+        assert words in err
+        assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_what_was_written_is_read_back(tones, model, tmp_path, ending):
+    result = featurize(tones, model, level="window")
+    back = load_embeddings(result.save(tmp_path / f"out.{ending}"))
+    assert np.array_equal(back.embeddings, result.embeddings, equal_nan=True)
+    assert back.meta == json.loads(json.dumps(result.meta, default=str))
+    for row, wanted in zip(back.table, result.table, strict=True):
+        assert {k: v for k, v in row.items() if k != "sample_rate_in"} == {
+            k: v for k, v in wanted.items() if k != "sample_rate_in"
+        }
+
+
+def test_to_dataset(tones, model):
+    result = featurize(tones, model)
+    table = result.to_dataset()
+    assert table["file"][:] == result.column("file")
+    assert np.allclose(np.array(table["embedding"][:], np.float32), result.embeddings, equal_nan=True)
