@@ -23,7 +23,7 @@ LAYERS = (
     {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained"},
     {"bag", "bag_config", "hub", "config", "config_help", "config_sources", "optim", "data", "methods"},
     {"encoder", "encoder_files", "released", "released_byola", "model_card", "embeddings"},
-    {"run", "probes", "explain", "embed", "featurize", "hear", "search"},
+    {"run", "probes", "explain", "embed", "featurize", "hear", "search", "upstream", "sklearn", "check"},
     {
         "compare",
         "recipes",
