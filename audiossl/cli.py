@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from audiossl import __version__
 from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
+from audiossl.cli_completion import COMPLETION_EXAMPLE, completion, completion_flags
 from audiossl.cli_featurize import FEATURIZE_EXAMPLE, featurize, featurize_flags
 from audiossl.cli_search import SEARCH_EXAMPLE, search, search_flags
 from audiossl.errors import UserError, errors_for_people
@@ -119,8 +120,13 @@ def _parser() -> Parser:
     fetch.add_argument("--root", metavar="DIR", required=True, help="folder to put it in")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     cleanup_flags(command("cleanup", "remove old checkpoints of runs", cleanup, CLEANUP_EXAMPLE))
-    command("models", "list the models that can be given by name", models)
-    command("doctor", "examine this installation and machine, and say what to do", doctor)
+    known = command("models", "list the models that can be given by name", models)
+    known.add_argument("--json", action="store_true", help="print one line of JSON for each")
+    machine = command("doctor", "examine this installation and machine, and say what to do", doctor)
+    machine.add_argument("--json", action="store_true", help="print one line of JSON for each finding")
+    completion_flags(
+        command("completion", "print what a shell needs to complete commands", completion, COMPLETION_EXAMPLE), _parser
+    )
     return parser
 
 
@@ -146,8 +152,12 @@ def models(given: argparse.Namespace) -> int:
     found = json.loads(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
     for name, entry in sorted(found.items()):
         config = entry["config"]
+        if given.json:
+            facts = {part: config[part] for part in ("dim", "clip_s", "sample_rate")}
+            print(json.dumps({"name": name, **facts}))
+            continue
         print(f"{name}  {config['dim']} numbers a clip of {config['clip_s']:g} s at {config['sample_rate']} Hz")
-    if not found:
+    if not found and not given.json:
         print("No models are installed by name. An encoder of your own is the folder encoder/ of a run.")
     return 0
 
@@ -156,7 +166,7 @@ def doctor(given: argparse.Namespace) -> int:
     """Report on this machine."""
     from audiossl.doctor import report
 
-    return report()
+    return report(given.json)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -58,14 +59,18 @@ def examine() -> Iterator[Finding]:
             yield Finding(check.__name__.strip("_"), "fix", f"{type(error).__name__}: {error}")
 
 
-def report() -> int:
-    """Print the findings as they come; returns 1 when something must be mended, else 0."""
+def report(as_json: bool = False) -> int:
+    """Print the findings as they come, as lines of text or JSON; returns 1 when something must be mended, else 0."""
     worst = 0
     for finding in examine():
+        worst = max(worst, finding.state == "fix")
+        if as_json:
+            print(json.dumps(asdict(finding)), flush=True)
+            continue
         mark = {"ok": "  ok ", "note": "note ", "fix": " FIX "}[finding.state]
         print(f"{mark} {finding.topic:<11} {finding.text}", flush=True)
-        worst = max(worst, finding.state == "fix")
-    print("\nSomething must be mended: see FIX." if worst else "\nAll that is needed is there.")
+    if not as_json:
+        print("\nSomething must be mended: see FIX." if worst else "\nAll that is needed is there.")
     return int(worst)
 
 

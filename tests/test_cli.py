@@ -240,7 +240,9 @@ def test_download_fetches_what_was_asked_for(capsys, tmp_path, monkeypatch):
     assert f"--data.root {root}" in out
 
 
-@pytest.mark.parametrize("command", [[], ["featurize"], ["probe"], ["download"], ["models"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["featurize"], ["search"], ["probe"], ["download"], ["models"], ["doctor"], ["completion"]]
+)
 def test_every_help_is_there_and_names_what_to_type(capsys, command):
     code, out, err = run(capsys, *command, "--help")
     assert (code, err) == (0, "")
@@ -258,7 +260,7 @@ def test_help_and_mistakes_come_without_torch():
     code = (
         "import sys\n"
         "from audiossl.cli import main\n"
-        "for line in ('--help', 'featurize --help', 'probe --help', 'probe --encodr x', 'models'):\n"
+        "for line in ('--help', 'featurize --help', 'search --help', 'probe --help', 'probe --encodr x', 'models'):\n"
         "    try: main(line.split())\n"
         "    except SystemExit: pass\n"
         "heavy = {'torch', 'accelerate', 'sklearn', 'datasets', 'matplotlib'} & set(sys.modules)\n"
@@ -292,6 +294,37 @@ def test_doctor_reports_every_topic(capsys, monkeypatch, tmp_path):
     assert str(tmp_path / "cache") in out
     assert code == ("FIX" in out)
     assert not (tmp_path / "cache").exists()  # it looks, and leaves nothing behind
+
+
+def test_doctor_and_models_as_json(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("AUDIOSSL_CACHE", str(tmp_path))
+    _, out, _ = run(capsys, "doctor", "--json")
+    findings = [json.loads(line) for line in out.splitlines()]
+    assert {"audiossl", "CPU", "audio"} <= {finding["topic"] for finding in findings}
+    assert {finding["state"] for finding in findings} <= {"ok", "note", "fix"}
+    code, out, _ = run(capsys, "models", "--json")
+    assert code == 0
+    assert all(json.loads(line)["dim"] > 0 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_commands_and_flags(capsys, shell):
+    code, out, _ = run(capsys, "completion", shell)
+    assert code == 0
+    for word in ("featurize", "search", "repeats", "hop-s"):
+        assert word in out
+
+
+def test_featurize_into_a_folder_and_as_json(capsys, sounds, model, tmp_path):
+    out = tmp_path / "shards"
+    code, said, _ = run(capsys, "featurize", sounds, "--model", model, "-o", out, "--json", "--level", "window")
+    assert code == 0
+    assert json.loads(said)["files"] == 2
+    assert len(list(out.glob("embeddings-*.parquet"))) == 1
+    code, said, _ = run(capsys, "featurize", sounds, "--model", model, "-o", out, "--level", "window")
+    assert code == 0
+    assert "2 were there before" in said
+    assert_one_sentence(run(capsys, "featurize", sounds, "--model", model, "-o", out), out, "another level")
 
 
 def test_doctor_survives_what_is_broken(capsys, monkeypatch):

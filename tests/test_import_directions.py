@@ -30,6 +30,7 @@ LAYERS = (
         "__main__",
         "cli",
         "cli_cleanup",
+        "cli_completion",
         "cli_featurize",
         "cli_inspect",
         "cli_inspect_encoder",

@@ -20,6 +20,7 @@ def hidden_states(backbone: Backbone, image: Tensor, layers: Sequence[int] | Non
     Blocks as in `audiossl.backbones.last_blocks`; a ViT's class token is left out, and no norm is applied.
     Raises UserError for a block that the network has not.
 
+    >>> import torch
     >>> from audiossl.backbones import BackboneConfig, build_backbone
     >>> backbone = build_backbone(BackboneConfig("resnet10"), (64, 96)).eval()
     >>> [tuple(state.shape) for state in hidden_states(backbone, torch.zeros(2, 1, 64, 96), [0, -1])]
