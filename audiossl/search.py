@@ -104,21 +104,31 @@ def embed_query(
     """
     from audiossl.featurize import featurize
 
-    meta = found.meta
-    place = model or meta["model"]
+    meta, place = found.meta, model
     if meta["normalize"] == "dataset":
         raise UserError("these embeddings are normalised by their own data set: to search, make them by the model's.")
-    if model is None and not Path(place).exists():
-        raise UserError(f"the model {place} of these embeddings is not there: say where it is with --model.")
-    settings = {name: meta[name] for name in ("window_s", "pool", "layers", "normalize")}
-    channels = "mix" if meta["channels"] == "each" else meta["channels"]
-    level = "frame" if meta["level"] == "frame" else "clip"
-    hop_s = None if level == "frame" else meta["hop_s"]
-    more = {"hop_s": hop_s, "channels": channels, "device": device, "errors": "raise"}
-    query = featurize(inputs, place, sample_rate, level, **settings, **more)
+    if place is None:
+        place = str(meta["model"])
+        if not Path(place).exists():
+            raise UserError(f"the model {place} of these embeddings is not there: say where it is with --model.")
+    frames = meta["level"] == "frame"
+    query = featurize(
+        inputs,
+        place,
+        sample_rate,
+        level="frame" if frames else "clip",
+        window_s=meta["window_s"],
+        hop_s=None if frames else meta["hop_s"],
+        pool=meta["pool"],
+        layers=meta["layers"],
+        channels="mix" if meta["channels"] == "each" else meta["channels"],
+        normalize=meta["normalize"],
+        device=device,
+        errors="raise",
+    )
     if query.meta["model_sha256"] and query.meta["model_sha256"] != meta["model_sha256"]:
         raise UserError(f"{place} is not the model that these embeddings were made with: its weights are others.")
-    return _one_row_each(query) if level == "frame" else query
+    return _one_row_each(query) if frames else query
 
 
 def _one_row_each(query: FeaturizeResult) -> FeaturizeResult:

@@ -51,9 +51,9 @@ class _Pool:
     n_valid: int = 0
     peak: float = 0.0
     n_clipped: int = 0
-    total: np.ndarray | None = None
-    squares: np.ndarray | None = None
-    largest: np.ndarray | None = None
+    total: np.ndarray | float = 0.0
+    squares: np.ndarray | float = 0.0
+    largest: np.ndarray | float = -math.inf
     rows: deque[tuple[int, np.ndarray, Sound]] = field(default_factory=deque)
 
     def add(self, embedding: np.ndarray, sound: Sound, keep: bool) -> None:
@@ -62,10 +62,9 @@ class _Pool:
             self.rows.append((self.n_windows, embedding, sound))
         else:
             x = embedding.astype(np.float64)
-            first = self.total is None
-            self.total = x * sound.n_valid if first else self.total + x * sound.n_valid
-            self.squares = x**2 * sound.n_valid if first else self.squares + x**2 * sound.n_valid
-            self.largest = x if self.largest is None else np.maximum(self.largest, x)
+            self.total = self.total + x * sound.n_valid
+            self.squares = self.squares + x**2 * sound.n_valid
+            self.largest = np.maximum(self.largest, x)
         self.n_windows += 1
         self.n_valid += sound.n_valid
         self.peak = max(self.peak, sound.peak)
@@ -73,16 +72,14 @@ class _Pool:
 
     def pooled(self, pool: str) -> np.ndarray:
         """One vector of all windows, weighted by how much sound each holds."""
-        assert self.total is not None
-        assert self.squares is not None
-        assert self.largest is not None
-        mean = self.total / self.n_valid
+        mean, largest = np.asarray(self.total) / self.n_valid, np.asarray(self.largest)
         if pool == "max":
-            return self.largest
+            return largest
         if pool == "mean_max":
-            return mean + self.largest
+            return mean + largest
         if pool == "mean_std":
-            return np.concatenate([mean, np.sqrt(np.maximum(self.squares / self.n_valid - mean**2, 0.0))])
+            variance = np.asarray(self.squares) / self.n_valid - mean**2
+            return np.concatenate([mean, np.sqrt(np.maximum(variance, 0.0))])
         return mean
 
 

@@ -100,9 +100,9 @@ class Items:
         todo = [(place, part) for place, part in enumerate(self.parts) if isinstance(part, Item)]
         todo = [(place, part) for place, part in todo if printable(part.name) not in self.done]
         load, mine = [0] * world, set()
-        for place, part in sorted(todo, key=lambda known: -known[1].n_bytes):
+        for place, item in sorted(todo, key=lambda known: -known[1].n_bytes):
             least = min(range(world), key=load.__getitem__)
-            load[least] += part.n_bytes + 4096  # a file costs something, however small
+            load[least] += item.n_bytes + 4096  # a file costs something, however small
             if least == rank:
                 mine.add(place)
         kept: list[Item | Stream] = []

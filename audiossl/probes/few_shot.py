@@ -67,5 +67,5 @@ def short_labels(y: np.ndarray, names: Sequence[str], columns: Sequence[str]) ->
     """
     counts = np.bincount(y, minlength=len(names))
     asked = {column: int(column) for column in columns if column.isdigit()}
-    short = {column: [names[i] for i in np.flatnonzero(counts < n)] for column, n in asked.items()}
+    short = {column: [names[int(i)] for i in np.flatnonzero(counts < n)] for column, n in asked.items()}
     return {column: labels for column, labels in short.items() if labels}
