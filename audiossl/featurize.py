@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,16 +170,12 @@ def _cut(encoder: AudioEncoder, config: EmbedConfig) -> Cut:
 
 def describe(model: Model | AudioEncoder, maker: RowMaker) -> dict[str, Any]:
     """What the numbers depend on: the model and its checksum, settings, statistics, versions."""
-    name, checksum = type(model).__name__, None
-    if isinstance(model, (str, os.PathLike)):
-        name, weights = os.fspath(model), Path(model) / "model.safetensors"
-        checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
     described, cut = getattr(maker.embedder.encoder, "config", None), maker.cut
     settings = asdict(maker.config)
     del settings["batch_size"], settings["workers"], settings["errors"]  # which change no number
     return {
-        "model": name,
-        "model_sha256": checksum,
+        "model": os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
+        "model_sha256": _checksum(maker.embedder.encoder),
         "encoder": asdict(described) if is_dataclass(described) and not isinstance(described, type) else None,
         **settings,
         "layers": list(maker.config.layers),
@@ -191,6 +186,15 @@ def describe(model: Model | AudioEncoder, maker: RowMaker) -> dict[str, Any]:
         "audiossl": __version__,
         "torch": torch.__version__,
     }
+
+
+def _checksum(encoder: torch.nn.Module) -> str:
+    """SHA-256 of all weights and statistics with their names, wherever the encoder came from."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 class _CallableModule(types.ModuleType):

@@ -126,7 +126,7 @@ def embed_query(
         device=device,
         errors="raise",
     )
-    if query.meta["model_sha256"] and query.meta["model_sha256"] != meta["model_sha256"]:
+    if query.meta["model_sha256"] != meta["model_sha256"]:
         raise UserError(f"{place} is not the model that these embeddings were made with: its weights are others.")
     return _one_row_each(query) if frames else query
 

@@ -18,6 +18,7 @@ from audiossl.embed.embedder import far_from_model
 from audiossl.embed.rows import RowMaker
 from audiossl.embed.shards import ShardWriter, finished, next_attempt, open_corpus
 from audiossl.embed.sources import Items, find_items
+from audiossl.encoder import load_model
 from audiossl.errors import UserError
 from audiossl.featurize import describe, ready
 from audiossl.run.ranks import Ranks
@@ -62,7 +63,8 @@ def featurize_corpus(
     ranks = Ranks(accelerator)
     with ranks.one_voice():
         items = Items(tuple(part for name in inputs for part in find_items(name).parts))
-    with ready(model, config, device or accelerator.device) as maker:
+        encoder = load_model(model)
+    with ready(encoder, config, device or accelerator.device) as maker:
         meta = describe(model, maker)
         del meta["input"]  # known at the end alone
         with ranks.one_voice(rank_0_only=True):
