@@ -111,7 +111,7 @@ class Results:
         sizes = " / ".join(str(len(first.split(name))) for name in SPLITS)
         where = f"({about['split_rule'].rstrip('.')})"
         if config.folds:
-            where = f"in the first of {len(self.clips)} folds by {config.folds}, mean ± deviation over them"
+            where = f"in the first of {len(self.clips)} folds by {Path(config.folds).name}, mean ± deviation over them"
         sentences = [
             f"{about['name']}: {about['clips']} clips, {about['speakers'] or 'unknown'} speakers, "
             f"{len(about['labels'])} labels; training / validation / testing {sizes} clips {where}",
