@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiossl.errors import UserError
@@ -32,6 +33,7 @@ def search_flags(parser: argparse.ArgumentParser) -> None:
     add("embeddings", metavar="EMBEDDINGS", help="a .npz or .parquet file, or a folder of `audiossl featurize`")
     add("queries", nargs="*", metavar="QUERY", help="recordings to look for")
     add("-k", type=int, default=10, metavar="N", help="so many neighbours of each; default: %(default)s")
+    add("--approximate", action="store_true", help="by a graph that is built once: for millions of rows (extra search)")
     add("--repeats", action="store_true", help="list the rows that are all but the same, in place of a search")
     add("--threshold", type=float, default=0.9999, metavar="C", help="cosine of such rows; default: %(default)s")
     add("--model", help="where the encoder is, if not where it was")
@@ -63,7 +65,14 @@ def _print_neighbours(found: FeaturizeResult, given: argparse.Namespace) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that one query is far from the model's mean says little
         query = embed_query(found, given.queries, given.model, device=given.device)
-    rows, cosines = nearest(found.embeddings, query.embeddings, given.k)
+    if given.approximate:
+        from audiossl.search_index import nearly_nearest
+
+        place = Path(given.embeddings)
+        keep_in = place if place.is_dir() else place.parent
+        rows, cosines = nearly_nearest(found.embeddings, query.embeddings, given.k, keep_in)
+    else:
+        rows, cosines = nearest(found.embeddings, query.embeddings, given.k)
     for asked, places, values in zip(query.table, rows.tolist(), cosines.tolist(), strict=True):
         hits = [_hit(found.table[place], value) for place, value in zip(places, values, strict=True)]
         if given.json:

@@ -14,7 +14,7 @@ from audiossl.errors import UserError
 if TYPE_CHECKING:
     from audiossl.encoder import AudioEncoder
 
-BLOCK = 4096  # rows whose similarities with all others are in memory at a time
+BLOCK = 1024  # rows whose similarities with all others are in memory at a time: 400 MB of them for 100,000 rows
 NEARLY_SAME = 0.9999  # cosine above which two sounds are reported as one
 
 
@@ -40,6 +40,21 @@ def nearest(embeddings: np.ndarray, queries: np.ndarray, k: int = 10) -> Neighbo
     >>> nearest(np.eye(3), np.array([[0.1, 2.0, 0.2]]), k=2).rows.tolist()
     [[1, 2]]
     """
+    good = check_searchable(embeddings, queries)
+    wanted, k = unit(queries), min(k, len(good))
+    best = np.empty((len(queries), 0), np.float32)
+    rows = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(good), BLOCK * 16):
+        here = good[start : start + BLOCK * 16]
+        best = np.concatenate([best, wanted @ unit(embeddings[here]).T], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(here, (len(queries), len(here)))], axis=1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
+    return Neighbours(rows, best)
+
+
+def check_searchable(embeddings: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Numbers of the rows that can be found; raises `UserError` as `nearest` does."""
     if embeddings.shape[1] != queries.shape[1]:
         raise UserError(
             f"the query has {queries.shape[1]} numbers and the embeddings have {embeddings.shape[1]}: embed it as they "
@@ -48,22 +63,13 @@ def nearest(embeddings: np.ndarray, queries: np.ndarray, k: int = 10) -> Neighbo
     good = np.flatnonzero(np.isfinite(embeddings).all(1))
     if not len(good):
         raise UserError("there is no embedding to search: all rows are errors.")
-    wanted, k = _unit(queries), min(k, len(good))
-    best = np.empty((len(queries), 0), np.float32)
-    rows = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(good), BLOCK * 16):
-        here = good[start : start + BLOCK * 16]
-        best = np.concatenate([best, wanted @ _unit(embeddings[here]).T], axis=1)
-        rows = np.concatenate([rows, np.broadcast_to(here, (len(queries), len(here)))], axis=1)
-        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
-    return Neighbours(rows, best)
+    return good
 
 
 def repeats(embeddings: np.ndarray, threshold: float = NEARLY_SAME) -> Repeats:
     """Group rows of `embeddings` (N, D) whose cosine is at least `threshold`, directly or by others between them.
 
-    All pairs are compared: 100,000 rows of 256 numbers take some minutes.
+    All pairs are compared, so that twice the rows take four times as long.
 
     >>> repeats(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
     Repeats(groups=[[0, 2]], share=0.6666666666666666)
@@ -72,21 +78,23 @@ def repeats(embeddings: np.ndarray, threshold: float = NEARLY_SAME) -> Repeats:
     from scipy.sparse.csgraph import connected_components
 
     good = np.flatnonzero(np.isfinite(embeddings).all(1))
-    unit = _unit(embeddings[good])
+    rows = unit(embeddings[good])
     pairs: list[np.ndarray] = []
-    for start in range(0, len(unit), BLOCK):
-        similar = unit[start : start + BLOCK] @ unit[start:].T >= threshold
+    for start in range(0, len(rows), BLOCK):
+        similar = rows[start : start + BLOCK] @ rows[start:].T >= threshold
         found = np.argwhere(np.triu(similar, 1))
         pairs.append(found + start)
     joined = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
-    graph = coo_matrix((np.ones(len(joined)), joined.T), shape=(len(unit), len(unit)))
+    graph = coo_matrix((np.ones(len(joined)), joined.T), shape=(len(rows), len(rows)))
     label = connected_components(graph, directed=False)[1]
-    counts = np.bincount(label, minlength=1)
-    groups = [good[np.flatnonzero(label == one)].tolist() for one in np.flatnonzero(counts > 1)]
+    ends = np.cumsum(np.bincount(label, minlength=1))
+    together = np.split(np.argsort(label, kind="stable"), ends[:-1])
+    groups = [good[part].tolist() for part in together if len(part) > 1]
     return Repeats(groups, sum(map(len, groups)) / max(1, len(good)))
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit(x: np.ndarray) -> np.ndarray:
+    """Rows (N, D) of length 1, float32."""
     x = np.asarray(x, dtype=np.float32)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.float32(1e-12))
 

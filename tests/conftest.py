@@ -54,6 +54,20 @@ def _seeds() -> None:
 
 
 @pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a ResNet-10 with random weights."""
+    import torch
+
+    from audiossl.backbones import BackboneConfig
+    from audiossl.encoder import AudioEncoder, EncoderConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "encoder"
+    AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def checkout() -> Path:
     """The root of the repository."""
     return ROOT

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from audiossl import hear
-from audiossl.backbones import BackboneConfig
-from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
 
@@ -15,16 +13,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:these recordings")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    place = tmp_path_factory.mktemp("hear") / "encoder"
-    AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(place)
-    return place
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return hear.load_model(str(folder))
+def model(encoder_folder):
+    return hear.load_model(str(encoder_folder))
 
 
 def noise(n, count=2):
@@ -80,17 +70,17 @@ def test_stamps_are_windows_around_their_times(model):
         assert (stamps[:, n] - wanted).abs().max() < 1e-5
 
 
-def test_another_hop(folder):
-    model = hear.load_model(folder, hop_ms=10)
+def test_another_hop(encoder_folder):
+    model = hear.load_model(encoder_folder, hop_ms=10)
     _, times = hear.get_timestamp_embeddings(noise(3200), model)
     assert times[0].tolist() == pytest.approx([10.0 * n for n in range(21)])
 
 
-def test_mistakes(model, folder):
+def test_mistakes(model, encoder_folder):
     with pytest.raises(UserError, match="model_file_path is empty"):
         hear.load_model()
     with pytest.raises(UserError, match="hop_ms is 0"):
-        hear.load_model(folder, hop_ms=0)
+        hear.load_model(encoder_folder, hop_ms=0)
     for shape in ((16000,), (2, 0)):
         with pytest.raises(UserError, match="give \\(sounds, samples\\)"):
             hear.get_scene_embeddings(torch.zeros(shape), model)

@@ -1,20 +1,20 @@
 """The nearest sounds, against the definition; repeats; the command on real files."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from audiossl import search
-from audiossl.backbones import BackboneConfig
 from audiossl.cli import main
 from audiossl.embeddings import load_embeddings
-from audiossl.encoder import AudioEncoder, EncoderConfig
+from audiossl.encoder import AudioEncoder
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
 from audiossl.search import embed_query, nearest, repeats
+from audiossl.search_index import nearly_nearest
 
 RATE = 16000
 pytestmark = pytest.mark.filterwarnings("ignore:these recordings")
@@ -33,6 +33,29 @@ def test_neighbours_by_the_definition(monkeypatch, block):
         assert row.tolist() == wanted.tolist()
         assert np.allclose(value, all_of_it[wanted], atol=1e-6)
     assert nearest(x, q, k=1000).rows.shape == (5, 98)
+
+
+def test_the_approximate_search_finds_nearly_all(tmp_path):
+    generator = np.random.default_rng(0)
+    x, q = generator.normal(size=(5000, 32)).astype(np.float32), generator.normal(size=(50, 32))
+    x[7] = np.nan
+    exact = nearest(x, q, k=10)
+    for _ in range(2):  # built, and read
+        found = nearly_nearest(x, q, k=10, keep_in=tmp_path)
+        assert len(list(tmp_path.iterdir())) == 1
+        shares = [len(set(a) & set(b)) / 10 for a, b in zip(exact.rows.tolist(), found.rows.tolist(), strict=True)]
+        assert np.mean(shares) > 0.9
+        assert np.allclose(found.cosines[:, 0], exact.cosines[:, 0], atol=0.05)
+        assert (np.diff(found.cosines, axis=1) <= 1e-6).all()
+    nearly_nearest(x[:100], q, k=10, keep_in=tmp_path)  # other rows, another graph
+    assert len(list(tmp_path.iterdir())) == 2
+    assert nearly_nearest(x[:5], q, k=10).rows.shape == (50, 5)
+
+
+def test_without_usearch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.raises(UserError, match=r"pip install \"audiossl-toolkit\[search\]\""):
+        nearly_nearest(np.ones((2, 4)), np.ones((1, 4)))
 
 
 def test_what_cannot_be_searched_is_said():
@@ -56,12 +79,9 @@ def test_repeats_are_found_across_blocks(monkeypatch, block):
     assert repeats(np.random.default_rng(1).normal(size=(40, 16))).groups == []
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "encoder"
-    AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(folder)
-    return folder
+@pytest.fixture
+def model(encoder_folder):
+    return encoder_folder
 
 
 @pytest.fixture
@@ -92,6 +112,11 @@ def test_the_command_finds_and_lists(capsys, tones, model, tmp_path):
     said = json.loads(capsys.readouterr().out)
     assert {hit["file"] for hit in said["nearest"]} == {str(tones / "2.wav"), str(tones / "2_again.wav")}
     assert said["nearest"][0]["cosine"] == pytest.approx(1.0, abs=1e-5)
+    assert main(["search", str(out), str(tones / "2.wav"), "-k", "2", "--json", "--approximate"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {hit["file"] for hit in again["nearest"]} == {
+        hit["file"] for hit in said["nearest"]
+    }  # which are all but one
     assert main(["search", str(out), "--repeats"]) == 0
     said = capsys.readouterr().out
     assert "2.wav  0.00-2.00 s\n" in said

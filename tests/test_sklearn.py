@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
-import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -13,20 +12,15 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audiossl.backbones import BackboneConfig
-from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError
 from audiossl.sklearn import AudioEmbedder
 
 RATE = 16000
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model") / "encoder"
-    AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(folder)
-    return folder
+@pytest.fixture
+def model(encoder_folder):
+    return encoder_folder
 
 
 def tones(n=24):

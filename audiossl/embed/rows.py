@@ -99,7 +99,7 @@ class _Recording:
 class RowMaker:
     """Turn recordings into rows with one encoder.
 
-    Attributes: dim of a row; waited_s, how long the device waited for sound; n_windows, how many were embedded.
+    Attributes: dim of a row; waited_s, how long the device waited for sound.
 
     Args:
         embedder: of windows.
@@ -109,7 +109,7 @@ class RowMaker:
     def __init__(self, embedder: Embedder, cut: Cut) -> None:
         self.embedder, self.cut, self.config = embedder, cut, embedder.config
         self.dim = embedder.dim * (2 if self.config.pool == "mean_std" else 1)
-        self.waited_s, self.n_windows = 0.0, 0
+        self.waited_s = 0.0
         self._windows: deque[tuple[_Recording, _Pool, np.ndarray, Sound]] = deque()
 
     def rows(self, items: Iterable[Item]) -> Iterator[Rows]:
@@ -171,7 +171,6 @@ class RowMaker:
         for (recording, pool, _, sound), embedding in zip(taken, embeddings, strict=True):
             pool.add(embedding, sound, keep=self.config.level != "clip")
             recording.n_pending -= 1
-        self.n_windows += n
 
     def _finished(self, running: deque[_Recording]) -> Iterator[Rows]:
         """Rows of the recordings at the front that are over, and of a long one that has many."""
