@@ -39,7 +39,6 @@ def nearly_nearest(
     if place is not None and place.is_file():
         index = Index(ndim=rows.shape[1], metric="cos", dtype="f32", expansion_search=wide)
         index.load(os.fspath(place))
-        index.expansion_search = wide
     else:
         index = Index(ndim=rows.shape[1], metric="cos", dtype="f32", expansion_add=wide, expansion_search=wide)
         index.add(np.arange(len(rows)), rows)
