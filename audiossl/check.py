@@ -50,12 +50,7 @@ def check_encoder(encoder: Any, seed: int = 0) -> CheckReport:
         report = audiossl.check_encoder(audiossl.load_model("runs/first/encoder"))
         print(report)
     """
-    device = (
-        next((p.device for p in encoder.parameters()), torch.device("cpu")) if isinstance(encoder, nn.Module) else None
-    )
-    n = int(getattr(encoder, "n_samples", getattr(encoder, "sample_rate", 16000)))
-    noise = 0.1 * torch.randn(4, n, generator=torch.Generator().manual_seed(seed))
-    ear = _Ear(encoder, noise.to(device or "cpu"))
+    ear = _Ear(encoder, seed)
     checks = []
     for name, check in (
         ("sample rate", ear.rate),
@@ -85,8 +80,17 @@ def _run(name: str, check: Callable[[], Iterator[tuple[bool, str]]]) -> Check:
 class _Ear:
     """The properties, one a method: each yields whether a part of it holds, and what was found."""
 
-    def __init__(self, encoder: Any, noise: Tensor) -> None:
-        self.encoder, self.noise = encoder, noise
+    def __init__(self, encoder: Any, seed: int) -> None:
+        self.encoder, self.rate_hz = encoder, _positive(encoder, "sample_rate") or 16000
+        n = _positive(encoder, "n_samples") or self.rate_hz
+        parameters = encoder.parameters() if isinstance(encoder, nn.Module) else ()
+        device = next((p.device for p in parameters), torch.device("cpu"))
+        self._noise = 0.1 * torch.randn(4, n, generator=torch.Generator().manual_seed(seed)).to(device)
+
+    @property
+    def noise(self) -> Tensor:
+        """Four clips of noise, fresh each time: an encoder may write into what it is given."""
+        return self._noise.clone()
 
     def rate(self) -> Iterator[tuple[bool, str]]:
         rate = getattr(self.encoder, "sample_rate", None)
@@ -122,7 +126,7 @@ class _Ear:
             yield bool(x.isfinite().all()), f"{name} {'finite' if x.isfinite().all() else 'not finite'}"
 
     def differ(self) -> Iterator[tuple[bool, str]]:
-        time = torch.arange(self.noise.shape[1]).to(self.noise) / getattr(self.encoder, "sample_rate", 16000)
+        time = torch.arange(self.noise.shape[1]).to(self.noise) / self.rate_hz
         tone = 0.1 * torch.sin(2 * torch.pi * 440 * time)
         x = self.encoder(torch.stack([tone, self.noise[0]]))
         gap = float((x[0] - x[1]).norm() / x.norm(dim=1).mean().clamp(min=1e-12))
@@ -140,12 +144,19 @@ class _Ear:
             yield good, f"{length} samples {'ok' if good else f'give {tuple(x.shape)}'}"
 
     def untouched(self) -> Iterator[tuple[bool, str]]:
-        before = self.noise.clone()
-        self.encoder(self.noise)
-        same = torch.equal(before, self.noise)
+        given = torch.cat([self.noise, 2 * self.noise.sign()])  # above full scale too: some clamp in place
+        before = given.clone()
+        self.encoder(given)
+        same = torch.equal(before, given)
         yield same, "yes" if same else "changed in place"
 
     @staticmethod
     def _near(x: Tensor, y: Tensor, tolerance: float) -> tuple[bool, str]:
         gap = float((x - y).abs().max() / x.abs().max().clamp(min=1e-12))
         return gap <= tolerance, f"{gap:.1g} apart"
+
+
+def _positive(encoder: Any, name: str) -> int | None:
+    """A whole number above 0, or None where the encoder has none."""
+    value = getattr(encoder, name, None)
+    return value if isinstance(value, int) and value > 0 else None

@@ -16,6 +16,7 @@ from audiossl.embed.windows import Cut
 from audiossl.encoder import AudioEncoder
 from audiossl.encoder import load_model as open_encoder
 from audiossl.errors import UserError
+from audiossl.transforms import as_float
 
 WINDOWS = 128  # on the device at a time: bounds memory for sound of any length
 HOP_MS = 50.0  # HEAR asks for 50 ms or less where events are to be found
@@ -38,7 +39,9 @@ class HearModel(nn.Module):
     @torch.inference_mode()
     def forward(self, windows: Tensor) -> Tensor:
         """Embeddings (N, D) of windows (N, S), some at a time."""
-        return torch.cat([self.encoder(part) for part in windows.split(WINDOWS)])
+        # Convolutions in full float32: TF32 on a GPU differs by about 1e-3 between batch sizes.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return torch.cat([self.encoder(part) for part in windows.split(WINDOWS)])
 
 
 def load_model(model_file_path: str | os.PathLike[str] = "", hop_ms: float = HOP_MS) -> HearModel:
@@ -52,7 +55,7 @@ def load_model(model_file_path: str | os.PathLike[str] = "", hop_ms: float = HOP
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:
-    """One embedding a sound: (N, S) floats in [-1, 1] at the model's rate to (N, D) float32, on the model's device."""
+    """One embedding (N, D) float32 a sound, on the model's device, of (N, S) floats in [-1, 1] or int16 at its rate."""
     audio = _checked(audio, model)
     n_total, n = audio.shape[1], model.encoder.n_samples
     total = torch.zeros(len(audio), model.scene_embedding_size, device=audio.device, dtype=torch.float64)
@@ -86,4 +89,4 @@ def _checked(audio: Tensor, model: HearModel) -> Tensor:
     if audio.ndim != 2 or not audio.shape[1] or not audio.shape[0]:
         raise UserError(f"audio has shape {tuple(audio.shape)}: give (sounds, samples), at least one of each.")
     device = next(model.parameters()).device
-    return audio.to(device, torch.float32)
+    return as_float(audio.to(device))

@@ -1,4 +1,4 @@
-"""HEAR's rules: attributes, shapes, types, times in ms, devices; and the same numbers as featurize."""
+"""HEAR's rules: attributes, shapes, types, times in ms; and the same numbers as featurize."""
 
 import numpy as np
 import pytest
@@ -50,6 +50,24 @@ def test_a_scene_is_a_clip_of_featurize(model, n):
     scene = hear.get_scene_embeddings(audio, model)
     clips = featurize(audio.numpy(), model.encoder, RATE).embeddings
     assert np.abs(scene.numpy() - clips).max() < 1e-5
+
+
+def test_int16_is_the_same_sound(model):
+    audio = (noise(20000) * 32768).round().clamp(-32768, 32767)
+    scenes = [hear.get_scene_embeddings(some, model) for some in (audio / 32768, audio.to(torch.int16))]
+    assert torch.allclose(*scenes, atol=1e-6)
+
+
+def test_the_stamp_that_hears_a_click_is_around_it(model):
+    """A click after 1.5 s changes stamps within half a window of it, and no others."""
+    quiet = noise(48000, 1)
+    loud = quiet.clone()
+    loud[0, 24000] = 1.0
+    before, times = hear.get_timestamp_embeddings(quiet, model)
+    change = (hear.get_timestamp_embeddings(loud, model)[0] - before).abs().amax(2)[0]
+    near = (times[0] - 1500).abs() <= 500
+    assert (change[near & ((times[0] - 1500).abs() < 450)] > 1e-4).all()
+    assert (change[~near] < 1e-5).all()
 
 
 def test_a_sound_alone_is_the_same(model):

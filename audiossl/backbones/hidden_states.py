@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from audiossl.errors import UserError
 
 from .backbone import Backbone
-from .last_blocks import blocks_of
+from .last_blocks import blocks_of, has_blocks
 
 
 def hidden_states(backbone: Backbone, image: Tensor, layers: Sequence[int] | None = None) -> list[Tensor]:
@@ -38,9 +38,12 @@ def hidden_states(backbone: Backbone, image: Tensor, layers: Sequence[int] | Non
     with ExitStack() as hooks:
         for block in blocks:
             hooks.callback(block.register_forward_hook(keep).remove)
-        _, grid = backbone.regions(image)
+        patches, grid = backbone.regions(image)
     channels_last = getattr(backbone.net, "output_fmt", "NCHW") == "NHWC"
-    return [_as_map(outputs[blocks[layer]], grid, channels_last) for layer in wanted]
+    maps = [_as_map(outputs[block], grid, channels_last) for block in blocks]
+    if not has_blocks(backbone.net):  # what follows the last stage belongs to it
+        maps[-1] = patches.transpose(1, 2).unflatten(2, grid)
+    return [maps[layer] for layer in wanted]
 
 
 def _as_map(output: Tensor, grid: tuple[int, int], channels_last: bool) -> Tensor:

@@ -78,7 +78,7 @@ def _pooled(backbone: Backbone, image: Tensor, layers: Sequence[int]) -> tuple[l
             # Pooled at once: the maps of all blocks together would be many times a batch.
             hooks.callback(blocks[place].module.register_forward_hook(_keep(pooled, place, blocks[place].pool)).remove)
         patches, _ = backbone.regions(image)
-    if not _has_blocks(backbone.net):  # what follows the last stage belongs to it
+    if not has_blocks(backbone.net):  # what follows the last stage belongs to it
         pooled[len(blocks) - 1] = patches.mean(1)
     return [pooled[place] for place in wanted], patches
 
@@ -87,7 +87,7 @@ def check_last_blocks(backbone: Backbone, n: int, avgpool_patchtokens: bool = Fa
     """Raise UserError when `backbone` has no `n` blocks, or cannot do what `avgpool_patchtokens` asks."""
     depth = len(blocks_of(backbone))
     if not 1 <= n <= depth:
-        what = "blocks" if _has_blocks(backbone.net) else "stages"
+        what = "blocks" if has_blocks(backbone.net) else "stages"
         raise UserError(f"last_blocks is {n}, and the network has {depth} {what}: give a number from 1 to {depth}.")
     if avgpool_patchtokens and getattr(backbone.net, "cls_token", None) is None:
         raise UserError("avgpool_patchtokens is for a ViT with a class token, and this network has none: leave it out.")
@@ -104,7 +104,8 @@ def _is_vit(net: nn.Module) -> bool:
     return hasattr(net, "num_prefix_tokens") and hasattr(net, "blocks") and hasattr(net, "norm")
 
 
-def _has_blocks(net: nn.Module) -> bool:
+def has_blocks(net: nn.Module) -> bool:
+    """Whether blocks of this network are known; of others, stages are counted, and the last one is its own map."""
     return _is_vit(net) or isinstance(net, SwinTransformer | SwinTransformerV2 | ConvNeXt | ResNet)
 
 

@@ -31,6 +31,14 @@ def test_every_family_has_maps_over_time_and_frequency(backbone):
     assert times == sorted(times, reverse=True)
 
 
+@torch.no_grad()
+def test_a_network_without_known_blocks_ends_in_its_own_map():
+    backbone = build_backbone(BackboneConfig("audiontt_2020"), (64, 96)).eval()
+    image = torch.randn(2, 1, 64, 96)
+    patches, grid = backbone.regions(image)
+    assert torch.equal(hidden_states(backbone, image)[-1], patches.unflatten(1, grid).permute(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize("name", ["resnet10", "swin_micro"])
 @torch.no_grad()
 def test_their_means_are_the_pooled_blocks(name):
