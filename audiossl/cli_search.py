@@ -14,7 +14,7 @@ from audiossl.errors import UserError
 if TYPE_CHECKING:
     from audiossl.embeddings import FeaturizeResult
 
-LISTED = 20  # groups of repeats that are printed; the rest is counted
+LISTED, SHOWN = 20, 5  # groups of repeats, and rows of a group, that are printed; the rest is counted
 
 SEARCH_EXAMPLE = """\
 examples:
@@ -101,7 +101,9 @@ def _print_repeats(found: FeaturizeResult, given: argparse.Namespace) -> None:
             print(json.dumps([_hit(found.table[place], 1.0) | {"row": place} for place in group]))
         return
     for group in groups[:LISTED]:
-        print("\n  ".join(_where(found.table[place]) for place in group))
+        lines = [_where(found.table[place]) for place in group[:SHOWN]]
+        more = [f"... and {len(group) - SHOWN} more"] if len(group) > SHOWN else []
+        print("\n  ".join(lines + more))
     if len(groups) > LISTED:
         print(f"... and {len(groups) - LISTED} more groups")
     n_rows = sum(len(group) for group in groups)
