@@ -156,7 +156,7 @@ def _clips(table: Any, split: str, own: str | None, columns: _Columns, config: D
             speaker = row[columns.speaker] if columns.speaker else None
             clip = Clip(
                 id=f"{split}/{number:08d}",
-                source=_source(row[columns.audio]),
+                source=source_of(row[columns.audio]),
                 label=None if label is None else str(label),
                 speaker=None if speaker is None else str(speaker),
             )
@@ -166,7 +166,7 @@ def _clips(table: Any, split: str, own: str | None, columns: _Columns, config: D
         raise UserError(f"reading {config.root} broke off ({error}); try again.") from error
 
 
-def _source(value: dict[str, Any] | None) -> Any:
+def source_of(value: dict[str, Any] | None) -> Any:
     """A function that returns the bytes of a row's file, or the path of a local one."""
     value = value or {}
     if value.get("bytes") is not None:

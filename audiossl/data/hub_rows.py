@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from audiossl.data.config import DataConfig
-from audiossl.data.hub import RawAudio, _source
+from audiossl.data.hub import RawAudio, source_of
 from audiossl.errors import UserError
 
 
@@ -58,7 +58,7 @@ def _named(name: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, dict) and "array" in value:
         return name, value
     path = value.get("path") if isinstance(value, dict) else None
-    source = _source(value)
+    source = source_of(value)
     return f"{name}/{os.path.basename(path)}" if path else name, source() if callable(source) else source
 
 

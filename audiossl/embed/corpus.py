@@ -62,16 +62,18 @@ def featurize_corpus(
     accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     ranks = Ranks(accelerator)
     with ranks.one_voice():
-        items = Items(tuple(part for name in inputs for part in find_items(name).parts))
+        items = Items(tuple(part for name in inputs for part in find_items(name).parts)).once()
         encoder = load_model(model)
     with ready(encoder, config, device or accelerator.device) as maker:
         meta = describe(model, maker)
         del meta["input"]  # known at the end alone
+        lock = None
         with ranks.one_voice(rank_0_only=True):
             if ranks.is_main:
-                open_corpus(out, inputs, meta, config)
+                lock = open_corpus(out, inputs, meta, config)
         accelerator.wait_for_everyone()
-        done, attempt = finished(out), next_attempt(out)
+        with ranks.one_voice():
+            done, attempt = finished(out), next_attempt(out)
         accelerator.wait_for_everyone()  # nobody writes while another one still reads what is done
         if config.normalize == "dataset":
             _look_at_all(maker, items, ranks)
@@ -79,8 +81,9 @@ def featurize_corpus(
         own = _write(maker, mine, ShardWriter(out, f"{attempt:03d}-{ranks.rank:04d}", meta), progress and ranks.is_main)
         facts = _facts_of_all(maker, ranks)
     everyone = gather_object([own])
-    if not ranks.is_main:
+    if lock is None:
         return None
+    lock.release()
     n_files, n_rows, n_bad = (sum(one[n] for one in everyone) for n in range(3))
     seconds = max(one[3] for one in everyone)
     waited = sum(one[4] for one in everyone) / max(1e-9, sum(one[3] for one in everyone))

@@ -17,44 +17,59 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from audiossl.embed.config import EmbedConfig
 from audiossl.embed.rows import Rows
 from audiossl.embeddings import SHARD, FeaturizeResult, written
 from audiossl.errors import UserError
 
-SETTINGS = "featurize.json"
+SETTINGS, LOCK = "featurize.json", ".lock"
 SHARD_ROWS, SHARD_S = 8192, 30.0  # a shard is closed after so many rows or seconds: at most that is done again
 GROUP_ROWS = 1024  # are written at a time, as one of Parquet's groups of rows
 
 
-def open_corpus(out: Path, inputs: Sequence[str], meta: dict[str, Any], config: EmbedConfig) -> None:
+def open_corpus(out: Path, inputs: Sequence[str], meta: dict[str, Any], config: EmbedConfig) -> FileLock:
     """Make the folder, or go on in it where model, settings and inputs are the same, and perhaps more inputs.
 
-    Raises `UserError` for a folder of anything else.
+    Returns the lock that keeps other calls out until it is released, or its process ends.
+    Raises `UserError` for a folder of anything else, and one that another call is writing.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: give a folder, or a name that ends in .parquet, .npz or .csv.")
     known = out / SETTINGS
     if known.is_file():
+        _refuse_others(known, inputs, meta, config)
+    elif out.is_dir() and any(path.name != LOCK for path in out.iterdir()):
+        raise UserError(f"{out} holds files but no {SETTINGS} of embeddings: choose another folder.")
+    facts = {name: meta[name] for name in ("model", "model_sha256", "encoder")} | {"inputs": list(inputs)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / LOCK, blocking=False)
+        lock.acquire()
+        for part in out.glob(f".{SHARD}*.part"):  # of a writer that was killed
+            part.unlink()
+    except Timeout:
+        raise UserError(f"{out} is being written by another call: wait for it, or choose another folder.") from None
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}): choose another folder.") from error
+    with written(known) as part:
+        part.write_text(json.dumps({**facts, "settings": asdict(config)}, indent=1, default=str) + "\n", "utf-8")
+    return lock
+
+
+def _refuse_others(known: Path, inputs: Sequence[str], meta: dict[str, Any], config: EmbedConfig) -> None:
+    try:
         before = json.loads(known.read_text("utf-8"))
         other = config.differences(before["settings"])
-        if before["model_sha256"] != meta["model_sha256"] or before["encoder"] != json.loads(
-            json.dumps(meta["encoder"])
-        ):
+        same_encoder = before["encoder"] == json.loads(json.dumps(meta["encoder"], default=str))
+        if before["model_sha256"] != meta["model_sha256"] or not same_encoder:
             other.insert(0, "model")
         other += ["input"] if set(before["inputs"]) - set(inputs) else []
-        if other:
-            raise UserError(f"{out} holds embeddings with another {' and '.join(other)}: choose another folder.")
-    elif out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} holds files but no {SETTINGS} of embeddings: choose another folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    for part in out.glob(f".{SHARD}*.part"):  # of a writer that was killed
-        part.unlink()
-    settings = asdict(config)
-    facts = {name: meta[name] for name in ("model", "model_sha256", "encoder")} | {"inputs": list(inputs)}
-    with written(known) as part:
-        part.write_text(json.dumps({**facts, "settings": settings}, indent=1, default=str) + "\n", "utf-8")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{known} cannot be read ({error}): choose another folder.") from error
+    if other:
+        raise UserError(f"{known.parent} holds embeddings with another {' and '.join(other)}: choose another folder.")
 
 
 def finished(out: Path) -> frozenset[str]:
@@ -63,7 +78,12 @@ def finished(out: Path) -> frozenset[str]:
 
     names: set[str] = set()
     for shard in sorted(out.glob(f"{SHARD}*.parquet")):
-        names.update(parquet.read_table(shard, columns=["file"])["file"].unique().to_pylist())
+        try:
+            names.update(parquet.read_table(shard, columns=["file"])["file"].unique().to_pylist())
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{shard} cannot be read ({error}): remove it, and its recordings are done again."
+            ) from error
     return frozenset(names)
 
 

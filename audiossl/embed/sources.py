@@ -84,6 +84,12 @@ class Items:
             return None
         return sum(1 for _ in self)
 
+    def once(self) -> Items:
+        """Every recording once, though it was named twice, as by its folder and by itself."""
+        named = {part.name: part for part in reversed(self.parts) if isinstance(part, Item)}
+        kept = tuple(part for part in self.parts if isinstance(part, Stream) or named[part.name] is part)
+        return Items(kept, self.done)
+
     def without(self, done: Iterable[str]) -> Items:
         """The recordings whose names are not in `done`."""
         return Items(self.parts, frozenset(done))
@@ -274,10 +280,15 @@ def _from_dataset(table: Any, prefix: str) -> Stream:
     from audiossl.data.hub_rows import rows
 
     def begin(rank: int, world: int) -> Iterator[Item]:
-        for name, value in rows(table, rank, world):
-            if _is_decoded(value):
-                yield Item(prefix + name, wave=np.asarray(value["array"]), sample_rate=int(value["sampling_rate"]))
-            else:
-                yield Item(prefix + name, source=value)
+        name = ""
+        try:
+            for name, value in rows(table, rank, world):
+                if _is_decoded(value):
+                    yield Item(prefix + name, wave=np.asarray(value["array"]), sample_rate=int(value["sampling_rate"]))
+                else:
+                    yield Item(prefix + name, source=value)
+        except OSError as error:  # of the network
+            reason = f"the data set cannot be read on after row {name or 'none'} ({error}): give the command again."
+            yield Item(f"{prefix}after {name or 'nothing'}", problem=audio.AudioError(reason))
 
     return Stream(begin)

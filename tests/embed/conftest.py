@@ -22,6 +22,8 @@ class Levels(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, wave):
+        assert not self.training
+        assert wave.dtype == torch.float32
         half = wave.shape[1] // 2
         return torch.stack([wave.mean(1), wave.square().mean(1), wave[:, :half].mean(1)], 1) * self.scale
 

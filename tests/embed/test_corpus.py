@@ -11,6 +11,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from audiossl.embed import shards
 from audiossl.embed.config import EmbedConfig
@@ -49,7 +50,7 @@ def check_whole(out, corpus, model, level="clip"):
     at = {(row["file"], row["start_s"]): n for n, row in enumerate(found.table)}
     order = [at[row["file"], row["start_s"]] for row in expected.table]
     assert np.allclose(found.embeddings[order], expected.embeddings, atol=1e-5, equal_nan=True)
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".*.part"))
 
 
 def test_one_process_and_again(corpus, model, tmp_path):
@@ -65,6 +66,12 @@ def test_one_process_and_again(corpus, model, tmp_path):
     third = featurize_corpus([str(corpus)], model, out, config, progress=False)
     assert (third.files, third.files_before) == (1, 32)
     assert len(load_embeddings(out)) == len(found) + 1
+
+
+def test_a_recording_that_is_named_twice_is_there_once(corpus, model, tmp_path):
+    inputs = [str(corpus / "03.wav"), str(corpus), str(corpus / "*.wav")]
+    assert featurize_corpus(inputs, model, tmp_path / "out", EmbedConfig(), progress=False).files == 32
+    check_whole(tmp_path / "out", corpus, model)
 
 
 def test_shards_end_with_a_recording(corpus, model, tmp_path, monkeypatch):
@@ -88,6 +95,25 @@ def test_other_settings_models_and_folders_are_refused(corpus, model, resnet, tm
         featurize_corpus([str(corpus / "00.wav")], model, out, EmbedConfig(), progress=False)
     with pytest.raises(UserError, match=r"holds files but no featurize\.json"):
         featurize_corpus([str(corpus)], model, corpus, EmbedConfig(), progress=False)
+
+
+def test_what_cannot_be_written_or_read_is_said(corpus, model, tmp_path):
+    def call(out):
+        featurize_corpus([str(corpus)], model, out, EmbedConfig(), progress=False)
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/out cannot be written"):
+        call(tmp_path / "file" / "out")
+    call(tmp_path / "out")
+    with FileLock(tmp_path / "out" / shards.LOCK), pytest.raises(UserError, match="is being written by another call"):
+        call(tmp_path / "out")
+    (shard,) = (tmp_path / "out").glob("*.parquet")
+    shard.write_bytes(b"half a shard")
+    with pytest.raises(UserError, match=r"embeddings-001-0000-00000\.parquet cannot be read .*: remove it"):
+        call(tmp_path / "out")
+    (tmp_path / "out" / shards.SETTINGS).write_text("{")
+    with pytest.raises(UserError, match=r"featurize\.json cannot be read"):
+        call(tmp_path / "out")
 
 
 def command(corpus, model, out, processes=1, *flags):

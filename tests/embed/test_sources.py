@@ -119,6 +119,19 @@ def test_hugging_face_data_sets(sounds, levels, expected, streaming):
     assert [name.rpartition("/")[2] for name in result.column("file")] == ["0.wav", "1.wav", "2.wav"]
 
 
+def test_a_stream_that_breaks_off_is_a_row(sounds, levels, expected):
+    def rows():
+        yield {"audio": {"path": str(paths(sounds)[0]), "bytes": None}}
+        raise ConnectionError("the line is dead")
+
+    table = datasets.IterableDataset.from_generator(rows)
+    table = table.cast(datasets.Features({"audio": datasets.Audio(decode=False)}))
+    result = featurize(table, levels)
+    assert result.column("status") == ["ok", "error"]
+    assert "the line is dead" in result.table[1]["message"]
+    assert np.array_equal(result.embeddings[:1], expected[:1])
+
+
 def test_rows_of_plain_arrays(levels, noise):
     table = datasets.Dataset.from_dict({"audio": [{"array": noise().tolist(), "sampling_rate": RATE}]})
     assert np.allclose(featurize(table, levels).embeddings, featurize(noise(), levels, RATE).embeddings, atol=1e-6)
