@@ -188,6 +188,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> FeaturizeResult:
     Raises `UserError` for what is no such file.
     """
     place = Path(path)
+    if not place.exists():
+        raise UserError(f"{place} does not exist: give a file or a folder that featurize wrote.")
     try:
         if place.suffix.lower() == ".npz":
             return _from_npz(place)

@@ -132,6 +132,7 @@ def test_mistakes(capsys, tones, model, tmp_path):
     for arguments, words in (
         ([str(out)], "give a recording to look for, or --repeats"),
         ([str(tones), "a.wav"], "holds no embeddings"),
+        ([str(tones / "none.npz"), "a.wav"], "none.npz does not exist"),
         ([str(tones / "bad.wav"), "a.wav"], "cannot be read as embeddings"),
         ([str(out), str(tones / "bad.wav")], "bad.wav cannot be decoded"),
         ([str(out), str(tones / "none.wav")], "none.wav does not exist"),
