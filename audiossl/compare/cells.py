@@ -84,7 +84,7 @@ def all_cells(config: CompareConfig, folds: list[Path]) -> list[Cell]:
 
     Raises UserError for flags that a recipe does not know, before anything has run.
     """
-    own = method_flags(config)
+    own = own_flags(config)
     cells, seen = [], set()
     places: list[Path | None] = [*folds] or [None]
     grid = itertools.product(config.seeds, places, config.methods, config.frontends, config.backbones)
@@ -96,15 +96,15 @@ def all_cells(config: CompareConfig, folds: list[Path]) -> list[Cell]:
             continue
         seen.add(key)
         flags = recipe_flags(config, method, frontend, backbone, fold)
-        flags += [*shlex.split(config.flags), *own.get(method, []), "--run.seed", str(seed)]
+        flags += [*shlex.split(config.flags), *own.get(frontend, []), *own.get(method, []), "--run.seed", str(seed)]
         cells.append(Cell(method, frontend, backbone, seed, fold, tuple(flags)))
     for cell in {cell.row: cell for cell in cells}.values():
         cell.settings()
     return cells
 
 
-def method_flags(config: CompareConfig) -> dict[str, list[str]]:
-    """Flags of single methods, from the file of `--settings`; raises UserError when it is not of that form."""
+def own_flags(config: CompareConfig) -> dict[str, list[str]]:
+    """Flags of single methods and front ends, from the file of `--settings`; raises UserError for another form."""
     if config.settings is None:
         return {}
     path = Path(config.settings)
@@ -114,9 +114,10 @@ def method_flags(config: CompareConfig) -> dict[str, list[str]]:
         raise UserError(f"--settings {path} cannot be read ({str(error).splitlines()[0]}).") from None
     if not isinstance(content, dict) or not all(isinstance(flags, str) for flags in content.values()):
         raise UserError(f"--settings {path} must have lines such as byol: --optim.lr 0.002 --views.fader 1.")
-    unknown = [name for name in content if name not in METHODS]
+    known = [*METHODS, *FrontEndConfig.get_known_choices()]
+    unknown = [name for name in content if name not in known]
     if unknown:
-        raise UserError(f"--settings {path} has {unknown[0]!r}: choose from {', '.join(METHODS)}.")
+        raise UserError(f"--settings {path} has {unknown[0]!r}: choose from {', '.join(known)}.")
     return {name: shlex.split(flags) for name, flags in content.items()}
 
 

@@ -54,8 +54,8 @@ class CompareConfig:
     steps: int = 0
     # Train and test once for each group of the clips: speaker, or FILE.csv:COLUMN; the next group is for validation.
     folds: str = ""
-    # Flags for the recipes: for all of them, as --flags="--run.threads 1", and for some of the methods, as lines
-    # METHOD: FLAGS of a YAML file.
+    # Flags for the recipes: for all of them, as --flags="--run.threads 1", and for some of the methods and front ends,
+    # as lines METHOD: FLAGS or FRONTEND: FLAGS of a YAML file.
     flags: str = ""
     settings: str | None = None
     launch: str = ""  # what accelerate launch is given, --launch="--multi_gpu --num_processes 8"

@@ -98,6 +98,14 @@ def test_flags_of_one_method_come_from_a_file(tmp_path):
     assert supervised.settings().optim.lr != 0.125
 
 
+def test_flags_of_one_front_end_come_from_the_same_file(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("emd: --frontend.cache pictures\n")
+    mel, emd = all_cells(config(methods=["byol"], frontends=["mel", "emd"], seeds=[0], settings=str(path)), [])
+    assert emd.settings().frontend.cache == "pictures"
+    assert mel.settings().frontend.type == "mel"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
