@@ -36,12 +36,13 @@ class CheckReport:
         return "\n".join(f"{'ok    ' if c.passed else 'FAILED'}  {c.name}: {c.found}" for c in self.checks)
 
 
-def check_encoder(encoder: Any, seed: int = 0) -> CheckReport:
+def check_encoder(encoder: Any, embed: Callable[[Tensor], Tensor] | None = None, seed: int = 0) -> CheckReport:
     """Run an encoder, waves (B, S) to embeddings (B, D), through what everything here relies on.
 
     Args:
         encoder: a module with `sample_rate` in Hz, and if it has them `n_samples`, the length that it was trained on (a
             second otherwise), and `dim`. It is used as it is: put it in eval mode first.
+        embed: how waves become embeddings, for an encoder of another interface; by default it is called.
         seed: of the noise that it hears.
 
     Never raises for what the encoder does: an exception is a property that does not hold.
@@ -49,8 +50,10 @@ def check_encoder(encoder: Any, seed: int = 0) -> CheckReport:
     Example:
         report = audiossl.check_encoder(audiossl.load_model("runs/first/encoder"))
         print(report)
+        model = somebodys_hear.load_model("weights.pt")  # a module of the HEAR interface
+        audiossl.check_encoder(model, lambda wave: somebodys_hear.get_scene_embeddings(wave, model))
     """
-    ear = _Ear(encoder, seed)
+    ear = _Ear(encoder, embed or encoder, seed)
     checks = []
     for name, check in (
         ("sample rate", ear.rate),
@@ -80,8 +83,8 @@ def _run(name: str, check: Callable[[], Iterator[tuple[bool, str]]]) -> Check:
 class _Ear:
     """The properties, one a method: each yields whether a part of it holds, and what was found."""
 
-    def __init__(self, encoder: Any, seed: int) -> None:
-        self.encoder, self.rate_hz = encoder, _positive(encoder, "sample_rate") or 16000
+    def __init__(self, encoder: Any, embed: Callable[[Tensor], Tensor], seed: int) -> None:
+        self.encoder, self.embed, self.rate_hz = encoder, embed, _positive(encoder, "sample_rate") or 16000
         n = _positive(encoder, "n_samples") or self.rate_hz
         parameters = encoder.parameters() if isinstance(encoder, nn.Module) else ()
         device = next((p.device for p in parameters), torch.device("cpu"))
@@ -97,10 +100,11 @@ class _Ear:
         yield isinstance(rate, int) and rate > 0, f"{rate} Hz"
 
     def shape(self) -> Iterator[tuple[bool, str]]:
-        x = self.encoder(self.noise)
+        x = self.embed(self.noise)
         yield x.ndim == 2 and len(x) == len(self.noise), f"{tuple(x.shape)} of {len(self.noise)} clips"
         yield x.dtype == torch.float32, str(x.dtype).removeprefix("torch.")
-        dim = getattr(self.encoder, "dim", None)
+        yield x.device == self.noise.device, f"on {x.device}"
+        dim = getattr(self.encoder, "dim", getattr(self.encoder, "scene_embedding_size", None))
         if dim is not None:
             yield x.shape[-1] == dim, f"dim {dim}"
 
@@ -109,11 +113,11 @@ class _Ear:
         yield not training, "training" if training else "eval"
 
     def repeatable(self) -> Iterator[tuple[bool, str]]:
-        yield self._near(self.encoder(self.noise), self.encoder(self.noise), 0.0)
+        yield self._near(self.embed(self.noise), self.embed(self.noise), 0.0)
 
     def batch(self) -> Iterator[tuple[bool, str]]:
-        alone = torch.cat([self.encoder(clip[None]) for clip in self.noise])
-        yield self._near(self.encoder(self.noise), alone, TOLERANCE)
+        alone = torch.cat([self.embed(clip[None]) for clip in self.noise])
+        yield self._near(self.embed(self.noise), alone, TOLERANCE)
 
     def finite(self) -> Iterator[tuple[bool, str]]:
         n = self.noise.shape[1]
@@ -122,31 +126,31 @@ class _Ear:
             ("full scale", torch.ones(n).copysign(self.noise[0].cpu())),
             ("one value", torch.full((n,), 0.5)),
         ):
-            x = self.encoder(wave[None].to(self.noise))
+            x = self.embed(wave[None].to(self.noise))
             yield bool(x.isfinite().all()), f"{name} {'finite' if x.isfinite().all() else 'not finite'}"
 
     def differ(self) -> Iterator[tuple[bool, str]]:
         time = torch.arange(self.noise.shape[1]).to(self.noise) / self.rate_hz
         tone = 0.1 * torch.sin(2 * torch.pi * 440 * time)
-        x = self.encoder(torch.stack([tone, self.noise[0]]))
+        x = self.embed(torch.stack([tone, self.noise[0]]))
         gap = float((x[0] - x[1]).norm() / x.norm(dim=1).mean().clamp(min=1e-12))
         yield gap > 1e-3, f"a tone and noise are {gap:.2g} of their length apart"
 
     def int16(self) -> Iterator[tuple[bool, str]]:
         wave = (self.noise * 32768).round().clamp(-32768, 32767).to(torch.int16)
-        yield self._near(self.encoder(wave.float() / 32768), self.encoder(wave), 1e-4)
+        yield self._near(self.embed(wave.float() / 32768), self.embed(wave), 1e-4)
 
     def lengths(self) -> Iterator[tuple[bool, str]]:
         n = self.noise.shape[1]
         for length in (1, n // 3, n + 1, 3 * n):
-            x = self.encoder(self.noise[:1].repeat(1, 4)[:, :length])
-            good = x.shape == (1, self.encoder(self.noise[:1]).shape[1]) and bool(x.isfinite().all())
+            x = self.embed(self.noise[:1].repeat(1, 4)[:, :length])
+            good = x.shape == (1, self.embed(self.noise[:1]).shape[1]) and bool(x.isfinite().all())
             yield good, f"{length} samples {'ok' if good else f'give {tuple(x.shape)}'}"
 
     def untouched(self) -> Iterator[tuple[bool, str]]:
         given = torch.cat([self.noise, 2 * self.noise.sign()])  # above full scale too: some clamp in place
         before = given.clone()
-        self.encoder(given)
+        self.embed(given)
         same = torch.equal(before, given)
         yield same, "yes" if same else "changed in place"
 

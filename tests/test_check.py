@@ -80,3 +80,19 @@ def test_an_encoder_that_raises_is_a_line():
     assert "FAILED  shape and type: RuntimeError: no sound today" in str(report)
     Broken.sample_rate = None
     assert "FAILED  sample rate: None Hz" in str(check_encoder(Broken().eval()))
+
+
+def test_an_encoder_of_another_interface():
+    """HEAR's: a model of its own attributes, and a function that gives its embeddings."""
+    model = Sound()
+    model.scene_embedding_size = 4
+    calls = []
+
+    def get_scene_embeddings(wave, model):
+        calls.append(wave.shape)
+        return model(wave)
+
+    report = check_encoder(model, lambda wave: get_scene_embeddings(wave, model))
+    assert report, str(report)
+    assert calls
+    assert not check_encoder(model, lambda wave: model(wave)[:, :3])

@@ -238,6 +238,8 @@ def test_download_fetches_what_was_asked_for(capsys, tmp_path, monkeypatch):
     assert code == 0
     assert asked == [(download.SPEECH_COMMANDS["v0.01"], root, False)]
     assert f"--data.root {root}" in out
+    _, out, _ = run(capsys, "download", "speech_commands", "--root", root, "--json")
+    assert json.loads(out) == {"name": "speech_commands", "version": "v0.02", "root": str(root), "was_there": False}
 
 
 @pytest.mark.parametrize(

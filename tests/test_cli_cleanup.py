@@ -47,6 +47,16 @@ def test_the_last_and_the_best_stay(run, capsys):
     assert epochs(run) == []
 
 
+@pytest.mark.parametrize("yes", [False, True])
+def test_as_json(run, capsys, yes):
+    assert main(["cleanup", str(run), "--keep", "2", "--json", *["--yes"] * yes]) == 0
+    names = [str(run / "checkpoints" / f"epoch-{epoch:04d}_batch-00000") for epoch in (1, 3)]
+    found = json.loads(capsys.readouterr().out)
+    assert found.pop("bytes") > 2000
+    assert found == {"run": str(run), "removed": yes, "checkpoints": names, "left": 3}
+    assert len(epochs(run)) == (3 if yes else 5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"), [(["--keep", "-1"], "--keep is -1"), ([], "is not the folder of a")]
 )

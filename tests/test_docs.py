@@ -2,7 +2,9 @@
 
 A block of README.md or docs/*.md runs when the line before its fence is `<!-- runs -->`: ```python blocks of one page
 share their names, as a reader would type them; ```bash blocks run in a shell, of ```console blocks the lines that begin
-with `$ `. All happen in a folder with two kinds of short tones in `MY_SOUNDS/` and an encoder in `runs/mine/encoder`.
+with `$ `. In a ```bash block after `<!-- runs with: FLAGS -->` recipes get these flags beside their own, so that a
+training is short; two processes of a CPU stand in for eight GPUs, and nothing is installed. All happen in a folder with
+two kinds of short tones under the names that the pages use, and an encoder in `runs/mine/encoder`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from audiossl.encoder import AudioEncoder, EncoderConfig
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOLDERS = {"audiossl": "audiossl", "transforms": "audiossl.transforms", "recipes": "audiossl.recipes"}
-BLOCK = re.compile(r"^<!-- runs -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^<!-- runs(?: with: ([^\n]+))? -->\n+```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -39,20 +41,36 @@ def modules_with_examples() -> list[str]:
     return found
 
 
-def runnable_blocks(text: str) -> list[tuple[str, str]]:
-    """Return (language, content) of each marked block of a page."""
+def runnable_blocks(text: str) -> list[tuple[str, str, str]]:
+    """Return (flags, language, content) of each marked block of a page."""
     return BLOCK.findall(text)
+
+
+def with_flags(script: str, flags: str) -> list[str]:
+    """Return the lines of a script, recipes with flags beside their own, for this machine and this environment."""
+    lines = [line.partition("  #")[0].rstrip() for line in script.replace("\\\n", " ").splitlines()]
+    lines = [f"{line} {flags}" if "recipes/" in line else line for line in lines if not line.startswith("pip install")]
+    eight_gpus = "accelerate launch --multi_gpu --num_processes 8"
+    two_cpus = "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2"
+    return [line.replace(eight_gpus, two_cpus) for line in lines]
 
 
 @pytest.fixture
 def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder that holds nothing but `MY_SOUNDS/`: two folders of three tones."""
+    """Work in a folder of two folders of tones, under the names that the pages give to a reader's own."""
     time_s = np.arange(16000) / 16000
     for label, frequency in (("low", 220.0), ("high", 1760.0)):
         (tmp_path / "MY_SOUNDS" / label).mkdir(parents=True)
-        for take in range(3):
+        for take in range(8):
             tone = 0.3 * np.sin(2 * np.pi * frequency * (1 + 0.02 * take) * time_s)
             soundfile.write(tmp_path / "MY_SOUNDS" / label / f"{take}.wav", tone, 16000)
+            name = f"{take}_nohash_0.wav"
+            for folder in ("LABELLED", "SPEECH_COMMANDS"):
+                (tmp_path / folder / label).mkdir(parents=True, exist_ok=True)
+                (tmp_path / folder / label / name).symlink_to(tmp_path / "MY_SOUNDS" / label / f"{take}.wav")
+    for name in ("a_sound.wav", "a.wav", "b.wav"):
+        (tmp_path / name).symlink_to(tmp_path / "MY_SOUNDS" / "low" / "0.wav")
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -84,22 +102,23 @@ $ audiossl --help
 usage: ...
 ```
 """
-    assert runnable_blocks(page) == [("python", "1 + 1\n"), ("console", "$ audiossl --help\nusage: ...\n")]
+    assert runnable_blocks(page) == [("", "python", "1 + 1\n"), ("", "console", "$ audiossl --help\nusage: ...\n")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_marked_blocks_run(page: Path, users_folder: Path):
     text = page.read_text()
     blocks = runnable_blocks(text)
-    assert len(blocks) == len(re.findall("^<!-- runs -->", text, re.MULTILINE)), "a mark without a block below it"
-    if blocks:
+    assert len(blocks) == len(re.findall("^<!-- runs", text, re.MULTILINE)), "a mark without a block below it"
+    if blocks and "recipes/" not in blocks[0][2]:  # else the page makes one itself
         AudioEncoder.build(EncoderConfig()).save_pretrained("runs/mine/encoder")
     names: dict[str, object] = {}
-    for language, content in blocks:
+    for flags, language, content in blocks:
         if language == "python":
             exec(compile(content, str(page), "exec"), names)
         elif language == "bash":
-            run_in_shell(content)
+            for script in with_flags(content, flags) if flags else [content]:
+                run_in_shell(script)
         else:
             assert language == "console", f"{language} blocks cannot run"
             commands = [line.removeprefix("$ ") for line in content.splitlines() if line.startswith("$ ")]

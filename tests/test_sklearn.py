@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
 
 from audiossl.errors import UserError
 from audiossl.sklearn import AudioEmbedder
@@ -65,3 +66,21 @@ def test_mistakes(model, tmp_path):
         AudioEmbedder().fit([])
     with pytest.raises(UserError, match=r"none\.wav does not exist"):
         AudioEmbedder(model).fit_transform([tmp_path / "none.wav"])
+
+
+# Those of scikit-learn's own checks that give an estimator no table of numbers: a row of ten is no recording.
+CHECKS = (
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_mixin_order",
+    "check_valid_tag_types",
+)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_scikit_learns_own_checks(check):
+    getattr(estimator_checks, check)("AudioEmbedder", AudioEmbedder())
