@@ -6,15 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check_encoder", "featurize", "load_embeddings", "load_model"]
+__all__ = ["__version__", "check_encoder", "featurize", "load_classifier", "load_embeddings", "load_model"]
 
 if TYPE_CHECKING:
     from audiossl.check import check_encoder
+    from audiossl.classifier import load_classifier
     from audiossl.embeddings import load_embeddings
     from audiossl.encoder import load_model
     from audiossl.featurize import featurize
 
-_HOMES = {"check_encoder": "check", "featurize": "featurize", "load_embeddings": "embeddings", "load_model": "encoder"}
+_HOMES = {
+    "check_encoder": "check",
+    "featurize": "featurize",
+    "load_classifier": "classifier",
+    "load_embeddings": "embeddings",
+    "load_model": "encoder",
+}
 
 
 def __getattr__(name: str) -> Any:

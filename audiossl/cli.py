@@ -14,6 +14,7 @@ from audiossl import __version__
 from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
 from audiossl.cli_completion import COMPLETION_EXAMPLE, completion, completion_flags
 from audiossl.cli_featurize import FEATURIZE_EXAMPLE, featurize, featurize_flags
+from audiossl.cli_predict import PREDICT_EXAMPLE, predict, predict_flags
 from audiossl.cli_search import SEARCH_EXAMPLE, search, search_flags
 from audiossl.errors import UserError, errors_for_people
 
@@ -21,6 +22,7 @@ MAIN_EXAMPLE = """\
 examples:
   audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
   audiossl search my_sounds.parquet a_call.wav
+  audiossl predict a_call.wav --model runs/calls/classifier
   audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
   audiossl inspect frontends a_sound.wav -o frontends.html
   audiossl doctor
@@ -111,6 +113,7 @@ def _parser() -> Parser:
         return added
 
     featurize_flags(command("featurize", "embed files, folders, archives or data sets", featurize, FEATURIZE_EXAMPLE))
+    predict_flags(command("predict", "name recordings by a classifier", predict, PREDICT_EXAMPLE))
     search_flags(command("search", "find the nearest recordings, or repeats", search, SEARCH_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
     command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)
@@ -119,6 +122,7 @@ def _parser() -> Parser:
     fetch.add_argument("--version", choices=["v0.01", "v0.02"], default="v0.02", help="default: %(default)s")
     fetch.add_argument("--root", metavar="DIR", required=True, help="folder to put it in")
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
+    fetch.add_argument("--json", action="store_true", help="print one line of JSON")
     cleanup_flags(command("cleanup", "remove old checkpoints of runs", cleanup, CLEANUP_EXAMPLE))
     known = command("models", "list the models that can be given by name", models)
     known.add_argument("--json", action="store_true", help="print one line of JSON for each")
@@ -140,6 +144,9 @@ def download(given: argparse.Namespace) -> int:
         raise UserError(f"--root {root} exists and is not Speech Commands: choose a new folder.")
     there = looks_like(root)
     fetch(SPEECH_COMMANDS[given.version], root, progress=not given.quiet)
+    if given.json:
+        print(json.dumps({"name": given.name, "version": given.version, "root": str(root), "was_there": there}))
+        return 0
     print(f"{root} {'already holds' if there else 'now holds'} Speech Commands: use it with --data.root {root}")
     return 0
 

@@ -149,3 +149,32 @@ class DeepProjector(nn.Sequential):
             layers += [nn.Linear(width_in, width_out, bias=False), nn.BatchNorm1d(width_out, affine=not last)]
             layers += [] if last else [nn.ReLU(inplace=True)]
         super().__init__(*layers)
+
+
+class ClassifierHead(nn.Module):
+    """Scores of classes: features, standardised by those of the training clips, through dropout and a linear layer.
+
+    Shape: (B, in_dim) to (B, n_classes).
+
+    Args:
+        in_dim: length of a feature vector.
+        n_classes: number of classes.
+        dropout: share of the standardised features that is left out in training.
+
+    >>> ClassifierHead(512, 10)(torch.zeros(4, 512)).shape
+    torch.Size([4, 10])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, in_dim: int, n_classes: int, dropout: float = 0.0):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(in_dim))
+        self.register_buffer("std", torch.ones(in_dim))
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(in_dim, n_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scores (B, n_classes) of features (B, in_dim)."""
+        return self.linear(self.dropout((features - self.mean) / self.std))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from audiossl.classifier import Classifier
     from audiossl.encoder import AudioEncoder
 
 
@@ -44,6 +45,41 @@ import audiossl
 
 encoder = audiossl.load_model("{name}")  # this folder
 features = encoder(wave)  # wave (B, S) at {encoder.sample_rate} Hz -> (B, {encoder.dim})
+```
+
+| | |
+|---|---|
+{rows}
+"""
+
+
+def classifier_card(classifier: Classifier, name: str, extra: Mapping[str, Any]) -> str:
+    """Model card of a classifier called `name`; `extra` holds the facts of its training and its scores."""
+    shown = classifier.labels[:50] + ["..."] * (len(classifier.labels) > 50)
+    kind = "any of them, or none" if classifier.multi_label else "one of them"
+    facts = {
+        "Input": f"mono wave at {classifier.sample_rate} Hz; trained on clips of {classifier.clip_s:g} s",
+        "Labels": f"{len(classifier.labels)}, a sound has {kind}: {', '.join(shown)}",
+        "Unknown": f"below a probability of {classifier.unknown_below:.3f}" if classifier.unknown_below else "never",
+        **{str(key): _one_line(value) for key, value in extra.items()},
+    }
+    rows = "\n".join(f"| {key} | {_one_line(value)} |" for key, value in facts.items())
+    return f"""---
+library_name: audiossl
+pipeline_tag: audio-classification
+tags:
+- audio
+---
+
+# {name}
+
+A classifier of sounds by [audiossl](https://pypi.org/project/audiossl-toolkit/).
+
+```python
+import audiossl
+
+classifier = audiossl.load_classifier("{name}")  # this folder
+print(classifier.predict("a_clip.wav"))
 ```
 
 | | |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +37,8 @@ class OptimConfig:
     # Largest L2 norm of all gradients together, or with clip_each, as in EsViT, of each tensor's; 0 for no clipping.
     clip_grad: float = 3.0
     clip_each: bool = False
+    # To fine-tune: each layer's rate over that of the next one behind it (BEiT: 0.65 to 0.9); 1 for the same rates.
+    layer_decay: float = 1.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     # Of sgd and lars: momentum, and Nesterov's form of it, which EMP-SSL uses.
     momentum: float = 0.9
@@ -53,6 +56,8 @@ class OptimConfig:
                 raise UserError(f"--optim.{name} must be 0 or more, found {getattr(self, name)}.")
         if not 0 <= self.warmup_share <= 1:
             raise UserError(f"--optim.warmup_share must be from 0 to 1, found {self.warmup_share}.")
+        if not 0 < self.layer_decay <= 1:
+            raise UserError(f"--optim.layer_decay must be above 0 and at most 1, found {self.layer_decay}.")
         if not 0 <= self.momentum < 1:
             raise UserError(f"--optim.momentum must be 0 or more and below 1, found {self.momentum}.")
         if self.nesterov and not self.momentum:
@@ -61,20 +66,36 @@ class OptimConfig:
             raise UserError(f"--optim.lars_eta must be above 0, found {self.lars_eta}.")
 
 
-def parameter_groups(module: nn.Module, constant: nn.Module | None = None) -> list[dict[str, object]]:
+def parameter_groups(
+    module: nn.Module, constant: nn.Module | None = None, layer_decay: float = 1.0
+) -> list[dict[str, object]]:
     """Two groups of the trainable parameters: decayed, and not decayed (biases, gains and others of one dimension).
 
-    Those of `constant`, a part of the module, are two groups more, whose rate stays at its peak.
+    Those of `constant`, a part of the module, are two groups more, whose rate stays at its peak. With `layer_decay`
+    every layer has groups of its own, with the share of the rate that is left of it there as their `scale`.
     """
     apart = {id(p) for p in constant.parameters()} if constant is not None else set()
+    scales = _scales(module, layer_decay)
     groups: list[dict[str, object]] = []
-    for stays in (False, True) if apart else (False,):
-        mine = [p for p in module.parameters() if p.requires_grad and (id(p) in apart) == stays]
+    for stays, scale in itertools.product((False, True) if apart else (False,), sorted(set(scales.values()))):
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and scales[name] == scale]
+        mine = [p for _, p in named if (id(p) in apart) == stays]
         groups += [
-            {"params": [p for p in mine if p.ndim > 1], "decays": True, "constant": stays},
-            {"params": [p for p in mine if p.ndim <= 1], "decays": False, "constant": stays},
+            {"params": [p for p in mine if p.ndim > 1], "decays": True, "constant": stays, "scale": scale},
+            {"params": [p for p in mine if p.ndim <= 1], "decays": False, "constant": stays, "scale": scale},
         ]
     return groups
+
+
+def _scales(module: nn.Module, layer_decay: float) -> dict[str, float]:
+    """Share of the rate that each parameter has, by name."""
+    if layer_decay == 1.0:
+        return {name: 1.0 for name, _ in module.named_parameters()}
+    from audiossl.backbones.depths import parameter_depths
+
+    depths = parameter_depths(module)
+    deepest = max(depths.values())
+    return {name: layer_decay ** (deepest - depth) for name, depth in depths.items()}
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig, constant: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -92,7 +113,7 @@ def build_optimizer(module: nn.Module, config: OptimConfig, constant: nn.Module 
     so that lr is but a cap for them. What has one dimension gets plain SGD, and lr is its true rate: with EMP-SSL's 0.3
     networks have collapsed within three steps which a hundredth of it for biases and gains kept alive, hence `lr_1d`.
     """
-    groups = parameter_groups(module, constant)
+    groups = parameter_groups(module, constant, config.layer_decay)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
     if config.name == "lars":
@@ -154,5 +175,5 @@ def set_rates(optimizer: torch.optim.Optimizer, values: Rates) -> None:
     """Give the groups their learning rates, and their decay to those that decay."""
     for group in optimizer.param_groups:
         several, one = (values.peak, values.peak_1d) if group["constant"] else (values.lr, values.lr_1d)
-        group["lr"] = several if group["decays"] else one
+        group["lr"] = (several if group["decays"] else one) * group["scale"]
         group["weight_decay"] = values.weight_decay if group["decays"] else 0.0

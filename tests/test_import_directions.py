@@ -35,6 +35,9 @@ LAYERS = (
         "upstream",
         "sklearn",
         "check",
+        "classifier",
+        "classifier_files",
+        "predict",
     },
     {
         "compare",
@@ -46,6 +49,7 @@ LAYERS = (
         "cli_featurize",
         "cli_inspect",
         "cli_inspect_encoder",
+        "cli_predict",
         "cli_probe",
         "cli_search",
         "doctor",

@@ -14,7 +14,8 @@ class MultiCropConfig:
 
     # Local views of a clip of each length in local_s, besides the two global ones.
     n_locals: int = 4
-    # Seconds that a view's picture is wide at the clip's own speed; local views may be of several lengths.
+    # Seconds that a view's picture is wide at the clip's own speed, 0 for the clip's length; local views may be of
+    # several lengths.
     global_s: float = 1.0
     local_s: list[float] = field(default_factory=lambda: [0.5])
     # Height of a view's picture in parts of the front end's band.
@@ -46,7 +47,9 @@ class MultiCropConfig:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no view."""
-        _check_above_zero(self, "global_s", "global_band", "local_band")
+        _check_above_zero(self, "global_band", "local_band")
+        if not self.global_s >= 0:
+            raise UserError(f"--views.global_s must be 0, for the clip's length, or more, found {self.global_s}.")
         _check_ranges(self, "global_time", "local_time", "band_stretch")
         if not self.local_s or not all(seconds > 0 for seconds in self.local_s):
             raise UserError(f"--views.local_s must be lengths above 0, such as 0.5 or 0.5,0.25, found {self.local_s}.")

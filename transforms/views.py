@@ -64,7 +64,8 @@ class MultiCrop(nn.Module):
         self.config, self.clip_s = config, clip_s
         self.n_bins = image_size[0]
         self.frames_per_s = image_size[1] / clip_s
-        self.global_size = self._size(config.global_s, config.global_band, "global")
+        self.global_s = config.global_s or clip_s
+        self.global_size = self._size(self.global_s, config.global_band, "global")
         self.local_sizes = [self._size(seconds, config.local_band, "local") for seconds in config.local_s]
 
     def _size(self, seconds: float, band: float, kind: str) -> tuple[int, int]:
@@ -80,7 +81,7 @@ class MultiCrop(nn.Module):
         heard = [image] if isinstance(image, Tensor) else image
         draws = Draws(generator, heard[0].device)
         config = self.config
-        kinds = [(2, self.global_size, config.global_s, config.global_band, config.global_time)]
+        kinds = [(2, self.global_size, self.global_s, config.global_band, config.global_time)]
         if config.n_locals:
             for size, seconds in zip(self.local_sizes, config.local_s, strict=True):
                 kinds.append((config.n_locals, size, seconds, config.local_band, config.local_time))

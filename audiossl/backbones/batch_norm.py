@@ -42,3 +42,16 @@ def calibrate_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> int:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     return len(norms)
+
+
+def freeze_batch_norm(network: nn.Module) -> None:
+    """Let every batch norm use the statistics that it has, until the network is put into training mode again.
+
+    >>> network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).train()
+    >>> freeze_batch_norm(network)
+    >>> network.training, network[1].training
+    (True, False)
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()

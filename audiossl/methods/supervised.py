@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiossl.backbones import Backbone
+from audiossl.bag import BagOfPatches
 from audiossl.errors import UserError
+from audiossl.heads import ClassifierHead
 from audiossl.methods.output import Output, passes
 from audiossl.transforms.views import Views
 
@@ -32,6 +34,12 @@ class SupervisedConfig:
     class_weights: Literal["none", "balanced"] = "none"
     # Learn from so many labelled clips a class, drawn by --run.seed; 0 takes all. An epoch keeps its length.
     labels_per_class: int = 0
+    # Or from this share of the labelled clips of every class, at least one, drawn by --run.seed: 0.01 for 1 %.
+    label_share: float = 1.0
+    # A clip may have several labels, or none of them: what stands between separators, as in "rain;wind". Each label is
+    # then a question of its own (binary cross-entropy), and --method.label_separator says what parts them.
+    multi_label: bool = False
+    label_separator: str = ";"
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that the method has no meaning for."""
@@ -44,6 +52,14 @@ class SupervisedConfig:
             raise UserError(
                 f"--method.labels_per_class is {self.labels_per_class}; give a number of clips, or 0 for all."
             )
+        if not 0.0 < self.label_share <= 1.0:
+            raise UserError(f"--method.label_share is {self.label_share}; give a share above 0, and 1 for all.")
+        if self.labels_per_class and (self.label_share < 1.0 or self.multi_label):
+            raise UserError(
+                "--method.labels_per_class goes with neither --method.label_share nor multi_label: leave it."
+            )
+        if not self.label_separator:
+            raise UserError("--method.label_separator is empty: give the character between the labels of a clip.")
 
 
 class Supervised(nn.Module):
@@ -53,11 +69,13 @@ class Supervised(nn.Module):
         backbone: the network.
         n_classes: number of labels, which count from 0.
         config: see `SupervisedConfig`.
-        class_weights: (n_classes,), how much a clip of each label counts; see `balanced_weights`. None: all the same.
+        class_weights: (n_classes,), how much a clip of each label counts; see `balanced_weights`, and for clips of
+            several labels `positive_weights`. None: all the same.
         frontend: the front end that the views come from, if it is to be learned: its parameters then belong to the
             method, so that they are optimised, wrapped and saved with the rest.
 
-    Shape: `Views` and labels (B,) int64 to `Output`.
+    Shape: `Views` and labels to `Output`: (B,) int64, or (B, n_classes) float, how much of each label a clip has,
+    which is 0 or 1 with `config.multi_label`, and else the shares of labels that a teacher gave.
 
     Raises UserError for fewer than two classes.
 
@@ -73,7 +91,7 @@ class Supervised(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | BagOfPatches,
         n_classes: int,
         config: SupervisedConfig,
         class_weights: Tensor | None = None,
@@ -85,7 +103,7 @@ class Supervised(nn.Module):
         self.config, self.n_classes = config, n_classes
         self.frontend = frontend
         self.backbone = backbone
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(backbone.feature_dim, n_classes))
+        self.head = ClassifierHead(backbone.feature_dim, n_classes, config.dropout)
         # Counted from the clips at every start, so no part of a checkpoint.
         self.register_buffer("class_weights", class_weights, persistent=False)
 
@@ -94,22 +112,34 @@ class Supervised(nn.Module):
         logits = torch.cat([self.head(self.backbone(group).features) for group in views.images])
         targets = self.targets(views, labels).flatten(0, 1)
         with torch.autocast(logits.device.type, enabled=False):
-            loss = functional.cross_entropy(
-                logits.float(), targets, label_smoothing=self.config.label_smoothing, reduction="none"
-            )
-            if self.class_weights is not None:
-                # Divided by the number of views and not by the sum of their weights, which on average is the same: the
-                # mean over processes is then the mean over all of their clips.
-                loss = loss * (targets @ self.class_weights)
-            loss = loss.mean()
-        hits = logits.detach().argmax(1) == targets.argmax(1)
+            loss = self._losses(logits.float(), targets).mean()
+        if self.config.multi_label:
+            hits = (logits.detach() > 0) == (targets > 0.5)
+        else:
+            hits = logits.detach().argmax(1) == targets.argmax(1)
         logs = {"loss": loss.detach(), "training_accuracy": 100.0 * hits.float().mean()}
         logs["passes"] = passes(views.images, len(labels), self.backbone.image_size)
         return Output(loss, logs)
 
+    def _losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every view (V B,)."""
+        smoothing = self.config.label_smoothing
+        if self.config.multi_label:
+            wanted = targets * (1 - smoothing) + smoothing / 2
+            losses = functional.binary_cross_entropy_with_logits(
+                logits, wanted, pos_weight=self.class_weights, reduction="none"
+            )
+            return losses.sum(1)
+        losses = functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
+        if self.class_weights is not None:
+            # Divided by the number of views and not by the sum of their weights, which on average is the same: the
+            # mean over processes is then the mean over all of their clips.
+            losses = losses * (targets @ self.class_weights)
+        return losses
+
     def targets(self, views: Views, labels: Tensor) -> Tensor:
-        """What each view shows of each label, (V, B, n_classes), rows sum to one; before smoothing."""
-        shown = functional.one_hot(labels, self.n_classes).float()
+        """What each view shows of each label, (V, B, n_classes), before smoothing."""
+        shown = labels if labels.ndim == 2 else functional.one_hot(labels, self.n_classes).float()
         if views.mixing is None:
             return shown.expand(len(views.boxes), -1, -1)
         share = torch.cat([share.mean((2, 3)) for share in views.mixing.shares])[..., None]
@@ -143,7 +173,7 @@ class Supervised(nn.Module):
         self.load_state_dict({**own, **fits})
 
     @property
-    def encoder(self) -> Backbone:
+    def encoder(self) -> Backbone | BagOfPatches:
         """The part that is kept: the backbone, without its head."""
         return self.backbone
 
@@ -158,3 +188,13 @@ def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:
     """
     counts = torch.bincount(labels, minlength=n_classes).float()
     return torch.where(counts > 0, len(labels) / (counts.clamp(min=1.0) * (counts > 0).sum()), 0.0)
+
+
+def positive_weights(table: Tensor) -> Tensor:
+    """Weights (K,) with which the clips that have a label count as much as those without it, of a `table` (N, K).
+
+    >>> positive_weights(torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
+    tensor([2.0000, 0.5000])
+    """
+    positive = table.sum(0)
+    return torch.where(positive > 0, (len(table) - positive) / positive.clamp(min=1.0), 1.0)

@@ -42,6 +42,7 @@ CHARTS = (
     Chart(("loss_over_ln_k",), "Loss / ln K", "1 is a uniform output, where nothing is learnt: it must leave 1."),
     Chart(("knn",), "kNN, %", "Validation clips named by their neighbours: the proof that something is learnt."),
     Chart(("validation_accuracy",), "Accuracy, validation, %", "Whole validation clips that the classifier names."),
+    Chart(("validation_map",), "mAP, validation, %", "Mean average precision of the labels on whole validation clips."),
     Chart(("training_accuracy",), "Accuracy, training views, %", "Far above validation: clips are learnt by heart."),
     Chart(("teacher_entropy",), "Teacher entropy, nats", "ln K: uniform targets. 0 with KL 0: one point."),
     Chart(("kl",), "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),

@@ -16,7 +16,7 @@ from string import Template
 
 from audiossl.errors import UserError
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 
 
 def write_page(path: Path, title: str, body: str, style: str = "", script: str = "") -> Path:
@@ -27,7 +27,7 @@ def write_page(path: Path, title: str, body: str, style: str = "", script: str =
         title: of the window.
         body: HTML.
         style: further CSS rules.
-        script: JavaScript, run once the page is there; with it the page may also play sounds that are data in it.
+        script: JavaScript, run once the page is there.
 
     Raises:
         UserError: the page cannot be written.
@@ -36,7 +36,7 @@ def write_page(path: Path, title: str, body: str, style: str = "", script: str =
     if script:
         code = f"\n{script.strip()}\n"
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-        policy = f"{POLICY}; media-src data:; script-src 'sha256-{digest}'"
+        policy = f"{POLICY}; script-src 'sha256-{digest}'"
         running = f"<script>{code}</script>"
     template = resources.files("audiossl.run").joinpath("report_page.html").read_text("utf-8")
     text = Template(template).substitute(title=escape(title), body=body, style=style, script=running, policy=policy)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audiossl.errors import UserError, errors_for_people
-from audiossl.run import files, page
+from audiossl.run import classifier_page, files, page
 from audiossl.run.curves import CSS, GRID, LINE, MUTED, STYLES, Series, charts, number
 from audiossl.run.page_file import replace, write_page
 from audiossl.run.pictures import Picture, load_pictures, save_pictures, views_section
@@ -42,9 +42,8 @@ def write_report(
 ) -> Path:
     """Write report.html into a run folder and return its path.
 
-    What is not given is read from the folder's files (`audiossl.run.files`) where they exist; scores and
-    views that are given are also kept there, so that the page can be built again. A file that cannot be read
-    is named on the page and does not cost the report.
+    What is not given is read from the folder's files (`audiossl.run.files`) where they exist; scores and views that
+    are given are also kept there, so that the page can be built again. A file that cannot be read is named on the page.
 
     Args:
         folder: of the run.
@@ -54,7 +53,7 @@ def write_report(
         views: pictures of a few clips and their views.
         config: the run's configuration, nested.
         environment: text of environment.txt.
-        warnings: more sentences for the reader, for example on skipped files.
+        warnings: more sentences for the reader.
 
     Raises:
         UserError: the folder has nothing of a run, or cannot be written.
@@ -76,6 +75,7 @@ def write_report(
     rows = read(history, files.METRICS, read_history) or []
     pictures = read(views, files.VIEWS, load_pictures) or []
     settings = read(_plain_config(config), files.CONFIG, _read_config) or {}
+    named = read(None, files.CLASSIFICATION, classifier_page.load)
     machine = read(environment, files.ENVIRONMENT, lambda path: path.read_text("utf-8")) or ""
     if not any((table, rows, pictures, settings)):
         raise UserError(f"{folder} holds no run ({files.METRICS} is missing or empty): name the folder of --run.out.")
@@ -83,6 +83,7 @@ def write_report(
     sections = (
         page.header(title, table, rows, settings, notes),
         page.scores(table),
+        classifier_page.sections(named, read(None, files.WORST, classifier_page.load_worst)),
         charts(rows, page.floors(table), draw_curve),
         views_section(pictures),
         page.next_steps(folder, settings),

@@ -149,13 +149,18 @@ class Session:
         """A line on the console of rank 0, unless `--run.quiet`."""
         self.recorder.console.say(sentence)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the run begins here, and not at a checkpoint."""
+        return self._checkpoint is None
+
     def start_from(self, method: Any) -> None:
         """With `--run.start_from`, hand the method the weights of that run, unless this one is resumed.
 
         Call it before `prepare`: optimiser, schedules and clips begin anew. Raises `UserError` for a folder without a
         checkpoint, and what the method's own `start_from` raises for weights that do not fit.
         """
-        if self.run.start_from is not None and self._checkpoint is None:
+        if self.run.start_from is not None and self.is_new:
             with self.ranks.one_voice():
                 method.start_from(weights_of_run(self.run.start_from))
             self.say(f"begins with the weights of {self.run.start_from}")
@@ -395,6 +400,15 @@ class Session:
         stop = self.ranks.largest(self._stop.signal)
         if stop and epoch + 1 < self.run.epochs:
             self._leave(stop, path)
+
+    def load_best(self, method: nn.Module) -> float | None:
+        """Give the method, unwrapped, the weights of the best checkpoint; returns its monitor, None without one."""
+        path = self.checkpoints.best_one()
+        if path is None:
+            return None
+        (weights,) = read_state(path)["models"]
+        method.load_state_dict(weights)
+        return read_position(path).monitors[self.run.best]
 
     def finish(self) -> None:
         """Close the trackers and wait for all ranks; the folder is then complete."""

@@ -127,7 +127,7 @@ def test_the_backbone_is_kept_and_the_head_is_in_the_state():
     learner = method()
     assert learner.encoder is learner.backbone
     names = learner.state_dict().keys()
-    assert {"head.1.weight", "head.1.bias"} <= names
+    assert {"head.linear.weight", "head.linear.bias"} <= names
     assert not any("class_weights" in name for name in method(weights=torch.ones(3)).state_dict())
 
 
@@ -136,17 +136,17 @@ def test_it_begins_from_an_esvit_run_or_from_its_own_kind():
     for parameter in esvit.teacher.parameters():  # unlike the student's, so that it shows which is taken
         torch.nn.init.uniform_(parameter)
     tuned = method()
-    head = tuned.head[1].weight.clone()
+    head = tuned.head.linear.weight.clone()
     tuned.start_from(esvit.state_dict())
     for name, value in esvit.teacher.backbone.state_dict().items():
         assert tuned.backbone.state_dict()[name].equal(value), name
-    assert tuned.head[1].weight.equal(head)
+    assert tuned.head.linear.weight.equal(head)
     again, other = method(), method(n_classes=5)
-    torch.nn.init.ones_(tuned.head[1].weight)
+    torch.nn.init.ones_(tuned.head.linear.weight)
     again.start_from(tuned.state_dict())
     other.start_from(tuned.state_dict())
-    assert again.head[1].weight.equal(tuned.head[1].weight)
-    assert other.head[1].weight.shape[0] == 5
+    assert again.head.linear.weight.equal(tuned.head.linear.weight)
+    assert other.head.linear.weight.shape[0] == 5
     assert other.backbone.state_dict().keys() == tuned.backbone.state_dict().keys()
 
 

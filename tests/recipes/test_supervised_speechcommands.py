@@ -100,7 +100,7 @@ def test_the_classifier_is_in_the_checkpoints_and_fits_the_encoder(finished, ton
     (weights,) = torch.load(last / "state.pt", weights_only=True)["models"]
     encoder = audiossl.load_model(finished / "encoder")
     head = torch.nn.Linear(encoder.dim, 3)
-    head.load_state_dict({name: weights[f"head.1.{name}"] for name in ("weight", "bias")})
+    head.load_state_dict({name: weights[f"head.linear.{name}"] for name in ("weight", "bias")})
     config = DataConfig(root=str(tones), sample_rate=RATE, clip_s=0.5, cache=str(tmp_path))
     clips = cache_clips(open_clips(config), config)
     scores = json.loads((finished / "scores.json").read_text())
