@@ -13,6 +13,7 @@ from typing import NoReturn
 from audiossl import __version__
 from audiossl.cli_cleanup import CLEANUP_EXAMPLE, cleanup, cleanup_flags
 from audiossl.cli_completion import COMPLETION_EXAMPLE, completion, completion_flags
+from audiossl.cli_export import EXPORT_EXAMPLE, export, export_flags
 from audiossl.cli_featurize import FEATURIZE_EXAMPLE, featurize, featurize_flags
 from audiossl.cli_predict import PREDICT_EXAMPLE, predict, predict_flags
 from audiossl.cli_search import SEARCH_EXAMPLE, search, search_flags
@@ -114,6 +115,7 @@ def _parser() -> Parser:
 
     featurize_flags(command("featurize", "embed files, folders, archives or data sets", featurize, FEATURIZE_EXAMPLE))
     predict_flags(command("predict", "name recordings by a classifier", predict, PREDICT_EXAMPLE))
+    export_flags(command("export", "a model as one ONNX graph that needs no torch", export, EXPORT_EXAMPLE))
     search_flags(command("search", "find the nearest recordings, or repeats", search, SEARCH_EXAMPLE))
     command("probe", "score an encoder on labelled clips", None)
     command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)

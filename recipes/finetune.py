@@ -140,7 +140,7 @@ def main(config: Config) -> dict:
     load_best(session, classifier, learner)
     if not session.is_main:
         return {}
-    return conclude_classifier(session, classifier, views, taught, clips, config.finetune.keep_known)
+    return conclude_classifier(session, classifier, views, taught, clips, config.finetune)
 
 
 def weights(config: SupervisedConfig, labels: torch.Tensor, n_classes: int) -> torch.Tensor | None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from audiossl.probes.classification import cross_entropy
 from audiossl.probes.logistic import C_GRID, fit_logistic
 
 SMALLEST_STD = 1e-6
@@ -50,7 +51,11 @@ def linear_start(
     x, validation_x = (x - mean) / std, (validation_x - mean) / std
     grid = c_grid if len(validation_x) else (FEW_C,)
     fits = [_fit(x, table, c, multi_label) for c in grid]
-    losses = [_loss(validation_x @ w.T + b, validation_table, multi_label) for w, b in fits] if len(grid) > 1 else [0.0]
+    losses = (
+        [cross_entropy(validation_x @ w.T + b, validation_table, multi_label) for w, b in fits]
+        if len(grid) > 1
+        else [0.0]
+    )
     best = int(np.argmin(losses))
     weight, bias = fits[best]
     return LinearStart(mean, std, weight, bias, grid[best])
@@ -75,12 +80,3 @@ def _fit(x: np.ndarray, table: np.ndarray, c: float, multi_label: bool) -> tuple
         coef, intercept = model.coef_, model.intercept_
     weight[model.classes_], bias[model.classes_] = coef, intercept
     return weight, bias
-
-
-def _loss(scores: np.ndarray, table: np.ndarray, multi_label: bool) -> float:
-    """Cross-entropy of scores (N, K)."""
-    if multi_label:
-        return float(np.mean(np.logaddexp(0.0, scores) - table * scores))
-    top = scores.max(1, keepdims=True)
-    log_sum = top[:, 0] + np.log(np.exp(scores - top).sum(1))
-    return float(np.mean(log_sum - (scores * table).sum(1)))

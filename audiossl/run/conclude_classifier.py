@@ -15,12 +15,13 @@ from audiossl.classifier import Classifier, load_classifier
 from audiossl.data.cached import CachedClips
 from audiossl.explain.views import example_pictures
 from audiossl.probes.baselines import log_mel_tables
-from audiossl.probes.classification import Classification, classification, sure_enough, worst_errors
+from audiossl.probes.classification import Classification, classification, sure_enough, temperature, worst_errors
 from audiossl.probes.features import waves_to_features
 from audiossl.probes.linear_start import linear_start
 from audiossl.run import files
 from audiossl.run.classifier_page import WORST, save_worst
-from audiossl.run.finetuning import Lesson, Truth
+from audiossl.run.finetune_config import FinetuneConfig
+from audiossl.run.finetuning import BATCH, Lesson, Truth
 from audiossl.run.page_file import replace
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
@@ -29,14 +30,14 @@ from audiossl.transforms import MultiCrop
 SCORES = "scores"
 
 
-def scored(classifier: Classifier, truth: Truth, batch_size: int = 256) -> tuple[np.ndarray, Classification] | None:
+def scored(classifier: Classifier, truth: Truth) -> tuple[np.ndarray, Classification] | None:
     """Probabilities (N, K) and scores of a classifier, in evaluation mode, on whole clips; None without clips."""
     if not len(truth.clips):
         return None
     was_training = classifier.training
     classifier.eval()
     try:
-        scores = waves_to_features(classifier, truth.clips, batch_size, next(classifier.parameters()).device)
+        scores = waves_to_features(classifier, truth.clips, BATCH, next(classifier.parameters()).device)
     finally:
         classifier.train(was_training)
     probabilities = classifier.as_probabilities(torch.from_numpy(scores)).numpy()
@@ -46,6 +47,18 @@ def scored(classifier: Classifier, truth: Truth, batch_size: int = 256) -> tuple
 def main_score(scores: Classification, multi_label: bool) -> float:
     """The number that a run is judged by: accuracy in percent, or mean average precision of several labels a clip."""
     return scores.map if multi_label else scores.accuracy
+
+
+@torch.no_grad()
+def calibrate(classifier: Classifier, truth: Truth) -> None:
+    """Scale the head so that probabilities of these clips, which it has not learned from, mean what they say."""
+    if not len(truth.clips):
+        return
+    classifier.eval()
+    scores = waves_to_features(classifier, truth.clips, BATCH, next(classifier.parameters()).device)
+    t = temperature(scores.astype(np.float64), truth.table, classifier.multi_label)
+    classifier.head.linear.weight.div_(t)
+    classifier.head.linear.bias.div_(t)
 
 
 def keep_probe(session: Session, classifier: Classifier, truths: dict[str, Truth]) -> None:
@@ -76,7 +89,7 @@ def conclude_classifier(
     views: MultiCrop,
     taught: Lesson,
     clips: CachedClips,
-    keep_known: float,
+    config: FinetuneConfig,
 ) -> dict[str, Any]:
     """Score, save the classifier and report.html, print what came out, and return it as JSON has it.
 
@@ -86,14 +99,16 @@ def conclude_classifier(
         views: of the training.
         taught: what was learned, and the labels of the three splits.
         clips: the data set.
-        keep_known: share of rightly named validation clips that the threshold for "unknown" leaves named.
+        config: says whether probabilities are calibrated, and what is called unknown.
     """
     classifier.eval()
     truths = taught.truths
+    if config.calibrate:
+        calibrate(classifier, truths["validation"])
     found = {split: scored(classifier, truths[split]) for split in ("validation", "testing")}
-    if found["validation"] is not None and not classifier.multi_label and keep_known < 1.0:
+    if found["validation"] is not None and not classifier.multi_label and config.keep_known < 1.0:
         probabilities, _ = found["validation"]
-        classifier.unknown_below = sure_enough(probabilities, truths["validation"].table, keep_known)
+        classifier.unknown_below = sure_enough(probabilities, truths["validation"].table, config.keep_known)
     result = _result(session, classifier, clips, taught, found)
     folder = session.out / files.CLASSIFIER
     classifier.save_pretrained(folder, extra=_facts(result, session))

@@ -28,6 +28,8 @@ class FinetuneConfig:
     frozen_batch_norm: bool = False
     # Stop when the score on validation clips has not risen for so many epochs; 0 goes on to the end. The best is kept.
     patience: int = 0
+    # Divide the scores by one number, found on validation clips, with which probabilities mean what they say.
+    calibrate: bool = True
     # Sounds are called unknown below the probability that this share of the rightly named validation clips reaches; 1
     # calls none so.
     keep_known: float = 1.0

@@ -209,6 +209,18 @@ def test_clips_of_several_labels(tones, encoder, tmp_path, monkeypatch):
     assert "high" not in labels[0]
 
 
+def test_probabilities_are_calibrated_on_validation_clips_and_decisions_stay(tones, encoder, tmp_path, monkeypatch):
+    flags = ("--finetune.encoder", encoder, "--run.epochs", 1)
+    call(monkeypatch, *command(tones, tmp_path / "plain", *flags, "--finetune.calibrate", "false"))
+    call(monkeypatch, *command(tones, tmp_path / "scaled", *flags))
+    plain, scaled = (audiossl.load_classifier(tmp_path / name / "classifier") for name in ("plain", "scaled"))
+    ratio = plain.head.linear.weight / scaled.head.linear.weight
+    torch.testing.assert_close(ratio, ratio.flatten()[0].expand_as(ratio))
+    assert ratio.flatten()[0] != 1
+    matrices = [result(tmp_path / name)["scores"]["testing"]["confusion"] for name in ("plain", "scaled")]
+    assert matrices[0] == matrices[1]
+
+
 def test_fold_by_fold(tones, encoder, tmp_path, monkeypatch, capsys):
     few = tmp_path / "few"
     for path in sorted(tones.glob("*/*_nohash_0.wav")):
