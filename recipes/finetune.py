@@ -35,7 +35,16 @@ from audiossl.run.conclude_classifier import conclude_classifier, keep_probe, lo
 from audiossl.run.config import RunConfig
 from audiossl.run.cross_validation import fold_by_fold
 from audiossl.run.finetune_config import FinetuneConfig
-from audiossl.run.finetuning import Lesson, data_at_rate, fit_head, lesson, of_length, open_encoder, targets
+from audiossl.run.finetuning import (
+    MANY_LABELS,
+    Lesson,
+    data_at_rate,
+    fit_head,
+    lesson,
+    of_length,
+    open_encoder,
+    targets,
+)
 from audiossl.run.labels import enough
 from audiossl.run.session import Session
 
@@ -89,7 +98,7 @@ def build(config: Config, session: Session) -> Start:
     counts = weights(config.method, labels, len(taught.names))
     method = Supervised(encoder.backbone, len(taught.names), config.method, counts, learned).to(session.device)
     classifier = Classifier(encoder, method.head, taught.names, config.method.multi_label)
-    if session.is_new and config.finetune.fits_head:
+    if session.is_new and config.finetune.fits_head and len(taught.names) <= MANY_LABELS:
         fit_head(classifier, taught)
         keep_probe(session, classifier, taught.truths)
     return Start(clips, taught, labels, views, method, classifier)

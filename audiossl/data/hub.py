@@ -157,7 +157,7 @@ def _clips(table: Any, split: str, own: str | None, columns: _Columns, config: D
             clip = Clip(
                 id=f"{split}/{number:08d}",
                 source=source_of(row[columns.audio]),
-                label=None if label is None else str(label),
+                label=None if label is None or label == "" or label != label else str(label),  # no label, or NaN
                 speaker=None if speaker is None else str(speaker),
             )
             clip = replace(clip, split=own or hash_split(clip.speaker or clip.id))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 N_BINS = 15  # Guo et al.
+MOST_CONFUSED = 1000  # labels of a confusion matrix
 LARGEST = np.log(4.0)  # of a temperature, and of its inverse
 CERTAIN = 1.0 - 1e-6  # the highest threshold
 
@@ -36,7 +37,8 @@ class Classification:
 
     accuracy: of clips with all labels right. balanced: mean recall of the labels. map: mean average precision.
     ece: expected calibration error. bins: (mean probability, share right, clips) of each that has clips.
-    confusion: (K, K), clips of the row's label that were given the column's; empty for clips of several labels.
+    confusion: (K, K), clips of the row's label that were given the column's; empty for clips of several labels, and for
+        more than 1,000 labels.
     """
 
     clips: int
@@ -73,7 +75,7 @@ def classification(
     )
     ece, bins = calibration(sure, success)
     there = [score for score in labels if score.clips]
-    confusion = [] if multi_label else (table.T @ given).astype(int).tolist()
+    confusion = [] if multi_label or len(names) > MOST_CONFUSED else (table.T @ given).astype(int).tolist()
     return Classification(
         len(table),
         100.0 * float(right.mean()),

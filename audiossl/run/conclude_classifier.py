@@ -21,7 +21,7 @@ from audiossl.probes.linear_start import linear_start
 from audiossl.run import files
 from audiossl.run.classifier_page import WORST, save_worst
 from audiossl.run.finetune_config import FinetuneConfig
-from audiossl.run.finetuning import BATCH, Lesson, Truth
+from audiossl.run.finetuning import BATCH, MANY_LABELS, Lesson, Truth
 from audiossl.run.page_file import replace
 from audiossl.run.report import write_report
 from audiossl.run.session import Session
@@ -162,8 +162,9 @@ def _floors(truths: dict[str, Truth], classifier: Classifier) -> dict[str, float
     def score(probabilities: np.ndarray) -> float:
         return main_score(classification(probabilities, testing.table, names, multi_label), multi_label)
 
-    floors = {}
-    seen, heard, checked = (log_mel_tables(truths[split].clips) for split in ("training", "testing", "validation"))
+    floors: dict[str, float] = {}
+    tables = (log_mel_tables(truths[split].clips) for split in ("training", "testing", "validation"))
+    seen, heard, checked = ({}, {}, {}) if len(names) > MANY_LABELS else tables
     for name in seen:
         start = linear_start(seen[name].x, training.table, checked[name].x, truths["validation"].table, multi_label)
         z = (heard[name].x - start.mean) / start.std @ start.weight.T + start.bias

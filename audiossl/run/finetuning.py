@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +22,21 @@ from audiossl.run.finetune_config import FinetuneConfig
 from audiossl.run.labels import labelled_clips
 
 BATCH = 256
+MANY_LABELS = 1000  # of more, neither is a head fitted, whose regression would take hours, nor a confusion matrix kept
 
 
-class Truth(NamedTuple):
-    """Clips whose labels are known, and the table (N, K) of them."""
+@dataclass(frozen=True)
+class Truth:
+    """Clips whose labels are known, and the table (N, K) of them, which is made when it is asked for."""
 
     clips: CachedClips
-    table: np.ndarray
+    names: tuple[str, ...]
+    separator: str | None
+
+    @property
+    def table(self) -> np.ndarray:
+        """1 where a clip has the label of the column, else 0."""
+        return label_table(self.clips.labels, self.names, self.separator)
 
 
 class Lesson(NamedTuple):
@@ -86,7 +94,7 @@ def lesson(clips: CachedClips, config: SupervisedConfig, seed: int) -> Lesson:
     if len(names) < 2:
         raise UserError(f"{clips.name}: the training clips have one label, {', '.join(names)}: give two or more.")
     once = taught.subset(np.unique(taught.ids, return_index=True)[1].tolist())
-    truths = {"training": Truth(once, label_table(once.labels, names, separator))}
+    truths = {"training": Truth(once, names, separator)}
     for split in ("validation", "testing"):
         truths[split] = _truth(clips.split(split), split, names, separator)
     return Lesson(names, taught, truths, separator)
@@ -100,7 +108,7 @@ def _truth(clips: CachedClips, split: str, names: tuple[str, ...], separator: st
             f"{clips.name}: the {split} split has {len(new)} label(s) that no training clip has, such as {new[0]!r}: "
             "move a clip of each to the training split (--data.lists, or a split column), or leave them out."
         )
-    return Truth(known, label_table(known.labels, names, separator))
+    return Truth(known, names, separator)
 
 
 def targets(found: Lesson, config: FinetuneConfig, device: torch.device) -> Tensor:

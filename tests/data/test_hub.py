@@ -102,6 +102,19 @@ def test_second_opening_decodes_nothing_and_changed_data_decodes_again(tmp_path,
     assert len(cache_clips(open_clips(config), config)) == 5
 
 
+def test_a_cell_without_a_label_and_nan_are_no_labels(tmp_path):
+    struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    columns = {"audio": [{"bytes": wav(i), "path": None} for i in range(3)]}
+    for name, kind, labels, expected in (
+        ("numbers", "float64", [1.5, float("nan"), None], ["1.5", None, None]),
+        ("texts", "string", ["on", "", None], ["on", None, None]),
+    ):
+        features = datasets.Features({"audio": struct, "label": datasets.Value(kind)})
+        datasets.Dataset.from_dict({**columns, "label": labels}, features=features).save_to_disk(tmp_path / name)
+        config = config_for(tmp_path, tmp_path / name)
+        assert cache_clips(open_clips(config), config).labels == expected
+
+
 def test_long_rows_are_cut_damaged_ones_listed_and_limit_kept(tmp_path):
     rows = [wav(1, 3 * RATE), b"no audio", wav(2)]
     struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}

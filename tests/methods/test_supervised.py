@@ -16,7 +16,7 @@ from audiossl.transforms.views import MultiCrop, Views
 from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.errors import UserError
 from audiossl.methods.esvit import EsViT, EsViTConfig
-from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights
+from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights, positive_weights
 
 LABELS = torch.tensor([0, 2, 1, 2])
 SCRIPT = Path(__file__).with_name("supervised_rank.py")
@@ -194,3 +194,37 @@ def test_two_ranks_are_one_process(tmp_path):
     assert one["loss"][-1] < one["loss"][0]
     for name, value in one["state"].items():
         torch.testing.assert_close(two["state"][name], value, atol=1e-5, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([1.0, 3.0, 0.5])])
+def test_clips_of_several_labels_answer_each_by_itself(weights):
+    learner, seen = method(weights=weights, multi_label=True, label_smoothing=0.1), views()
+    table = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    with torch.no_grad():
+        logits = torch.cat([learner.head(learner.backbone(group).features) for group in seen.images]).double()
+    total = 0.0
+    for row, scores in enumerate(logits):
+        for k, score in enumerate(scores):
+            wanted = 0.9 * float(table[row % 4, k]) + 0.05
+            sure = 1 / (1 + math.exp(-float(score)))
+            weight = 1.0 if weights is None else float(weights[k])
+            total -= weight * wanted * math.log(sure) + (1 - wanted) * math.log(1 - sure)
+    out = learner(seen, table)
+    assert out.loss.item() == pytest.approx(total / len(logits), rel=1e-5)
+    assert 0.0 <= out.logs["training_accuracy"] <= 100.0
+
+
+def test_shares_of_labels_are_those_of_a_teacher():
+    learner, seen = method(label_smoothing=0.0), views()
+    whole = torch.nn.functional.one_hot(LABELS, 3).float()
+    torch.testing.assert_close(learner(seen, whole).loss, learner(seen, LABELS).loss)
+    other = whole.roll(1, 1)
+    mixed = learner(seen, 0.25 * whole + 0.75 * other).loss
+    torch.testing.assert_close(mixed, 0.25 * learner(seen, whole).loss + 0.75 * learner(seen, other).loss)
+
+
+def test_positive_weights_make_both_answers_count_the_same():
+    table = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    weights = positive_weights(table)
+    assert (weights * table.sum(0))[0] == (1 - table).sum(0)[0]
+    assert weights[1] == 1.0

@@ -14,7 +14,7 @@ from audiossl.probes.few_shot import draw_few
 from audiossl.probes.table import Cell, ProbeRow, ProbeTable
 from audiossl.run.conclude import with_classifier
 from audiossl.run.console import Console
-from audiossl.run.labels import labelled_clips
+from audiossl.run.labels import draw_share, enough, labelled_clips
 from audiossl.run.monitors import classifier_accuracy
 from audiossl.run.verdict import verdict
 
@@ -143,3 +143,35 @@ def test_the_console_shows_the_accuracy_of_those_that_have_one(capsys):
     heading, row = capsys.readouterr().out.splitlines()
     assert heading.split()[:7] == ["epoch", "loss", "lr", "valid.", "%", "kNN", "%"]
     assert row.split()[3] == "81.2"
+
+
+def test_a_share_has_every_label_and_is_part_of_a_larger_one():
+    y = np.repeat(np.arange(4), [100, 40, 10, 1])
+    for seed in range(3):
+        few, more = draw_share(y, 0.05, seed), draw_share(y, 0.5, seed)
+        assert np.bincount(y[few]).tolist() == [5, 2, 1, 1]
+        assert np.bincount(y[more]).tolist() == [50, 20, 5, 1]
+        assert set(few) <= set(more)
+    assert not np.array_equal(draw_share(y, 0.05, 0), draw_share(y, 0.05, 1))
+    assert draw_share(y, 1.0, 0).tolist() == list(range(151))
+
+
+def test_a_share_of_the_labels_keeps_the_length_of_an_epoch(tmp_path):
+    training = clips(tmp_path)
+    taught = labelled_clips(training, share=0.3, seed=1)
+    assert set(taught.labels) == {"a", "b", "c"}
+    counts = {name: taught.ids.count(name) for name in taught.ids}
+    assert len(set(counts.values())) == 1
+    assert len(taught) > len(labelled_clips(training)) / 2
+
+
+def test_enough_is_a_function_of_the_rows():
+    def rows(*values):
+        return [{"kind": "epoch", "score": value} for value in values]
+
+    assert not enough([], "score", 3)
+    assert not enough(rows(50, 60, 70), "score", 1)
+    assert enough(rows(50, 60, 60), "score", 1)
+    assert not enough(rows(50, 60, 55, 61), "score", 2)
+    assert enough(rows(50, 60, 55, 60), "score", 2)
+    assert not enough(rows(50, None, None, None), "score", 2)  # epochs without a monitor say nothing
