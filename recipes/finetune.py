@@ -64,6 +64,7 @@ class Config:
     frontend: FrontEndConfig = field(default_factory=MelConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     # Train and test once for each group of the clips: speaker, or FILE.csv:COLUMN; the next group is for validation.
+    # A {fold} in --finetune.encoder is the fold's name, fold-GROUP: an encoder must not have heard its test clips.
     folds: str = ""
 
 
@@ -122,7 +123,7 @@ def main(config: Config) -> dict:
     total, per_epoch = session.total_steps(loader), session.steps_per_epoch(loader)
     clips_per_step = config.run.batch_size * config.run.accumulate * session.processes
     for epoch in session.epochs():
-        if enough(session.recorder.history, config.run.best, config.finetune.patience):
+        if session.ranks.largest(enough(session.recorder.history, config.run.best, config.finetune.patience)):
             session.say(f"no better for {config.finetune.patience} epochs (--finetune.patience): done")
             break
         frozen = epoch < config.finetune.frozen_epochs
@@ -170,8 +171,9 @@ def run() -> None:
         return
 
     def one(lists: Path, out: Path) -> dict:
-        data = replace(config.data, lists=str(lists))
-        return main(replace(config, data=data, run=replace(config.run, out=str(out)), folds=""))
+        data, run = replace(config.data, lists=str(lists)), replace(config.run, out=str(out))
+        tuned = replace(config.finetune, encoder=config.finetune.encoder.replace("{fold}", lists.name))
+        return main(replace(config, data=data, finetune=tuned, run=run, folds=""))
 
     fold_by_fold(config.data, config.folds, Path(config.run.out), one)
 

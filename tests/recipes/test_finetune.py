@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -227,7 +228,10 @@ def test_fold_by_fold(tones, encoder, tmp_path, monkeypatch, capsys):
         if int(path.name[:8], 16) < 3:
             (few / path.parent.name).mkdir(parents=True, exist_ok=True)
             (few / path.parent.name / path.name).symlink_to(path)
-    flags = ("--folds", "speaker", "--finetune.encoder", encoder, "--run.epochs", 1, "--run.batch_size", 3)
+    for speaker in range(3):  # an encoder for each fold, which has not heard its test speaker
+        (tmp_path / f"fold-{speaker:08x}").symlink_to(encoder)
+    own = tmp_path / "{fold}"
+    flags = ("--folds", "speaker", "--finetune.encoder", own, "--run.epochs", 1, "--run.batch_size", 3)
     call(monkeypatch, *command(few, tmp_path / "run", *flags))
     assert "| 3 folds | mean | deviation |" in capsys.readouterr().out
     found = json.loads((tmp_path / "run" / "folds.json").read_text())
@@ -289,3 +293,14 @@ def test_another_epoch_of_damaged_sounds_is_a_sentence(encoder, tmp_path, monkey
         call(monkeypatch, *command(root, tmp_path / "run", "--finetune.encoder", encoder, "--run.batch_size", 100))
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
+
+
+def test_two_processes_train_one_classifier(tones, encoder, tmp_path):
+    launch = ["-m", "accelerate.commands.launch", "-q", "--multi_gpu", "--num_processes", "2", RECIPE]
+    flags = command(tones, tmp_path / "run", "--finetune.encoder", encoder, "--finetune.patience", 1)
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run([sys.executable, *launch, *flags], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "processes 2" in done.stdout
+    assert done.stdout.count("classifier  ") == 1
+    assert result(tmp_path / "run")["scores"]["testing"]["clips"] == 15
