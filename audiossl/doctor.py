@@ -28,7 +28,12 @@ PACKAGES = (
     "pyarrow",
 )
 # Module of the extra, the extra's name, what it is good for.
-EXTRAS = (("espeakng_loader", "speech", "the embedded data set spoken_words"),)
+EXTRAS = (
+    ("espeakng_loader", "speech", "the embedded data set spoken_words"),
+    ("PyEMD", "rare", "the front end emd"),
+    ("onnxruntime", "export", "audiossl export"),
+    ("usearch", "search", "audiossl search --approximate"),
+)
 LOW_SPACE_GB = 5.0  # Speech Commands whole needs 3.4 GB as a cache of clips
 
 

@@ -67,6 +67,8 @@ ONLY_IN = {
     "plotly": {"explain/"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
+    "onnx": {"export/"},
+    "onnxruntime": {"export/"},
     "datasets": {"data/hub.py", "data/hub_rows.py", "embeddings.py"},
     **{
         network: {"hub.py", "data/download.py"}

@@ -89,13 +89,7 @@ class Backbone(nn.Module):
 
     def _see(self, image: Tensor) -> tuple[Tensor, Size, Tensor | None]:
         """Regions (B, P, D), their grid (F', T'), and the class token (B, D) of networks that have one."""
-        pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
-        if self.patch_size == (1, 1) and not isinstance(self.net, AudioNtt):  # which pads for itself
-            # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
-            # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
-            pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
-        if any(pad):
-            image = functional.pad(image, (0, pad[1], 0, pad[0]))
+        image = self._padded(image)
         x = self.net.forward_features(image)
         if x.ndim == 3:  # tokens: the class token and registers come first
             grid = (image.shape[2] // self.patch_size[0], image.shape[3] // self.patch_size[1])
@@ -106,6 +100,15 @@ class Backbone(nn.Module):
         if x.shape[1] == self.dim:
             x = x.permute(0, 2, 3, 1)
         return x.flatten(1, 2), (x.shape[1], x.shape[2]), None
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """The picture with zeros at the high and late end, as far as the network needs them."""
+        pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
+        if self.patch_size == (1, 1) and not isinstance(self.net, AudioNtt):  # which pads for itself
+            # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
+            # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
+            pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
+        return functional.pad(image, (0, pad[1], 0, pad[0])) if any(pad) else image
 
     def forward(self, image: Tensor) -> BackboneOutput:
         """Features (B, feature_dim) and regions (B, P, dim) of pictures (B, C, F, T)."""

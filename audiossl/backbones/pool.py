@@ -24,7 +24,7 @@ def segment_means(x: Tensor, n: int) -> Tensor:
     [0.5, 2.5]
     """
     length = x.shape[1]
-    bounds = [(i * length // n, -(-(i + 1) * length // n)) for i in range(n)]
+    bounds = [(i * length // n, ((i + 1) * length + n - 1) // n) for i in range(n)]
     return torch.stack([x[:, start:end].mean(1) for start, end in bounds], dim=1)
 
 

@@ -33,7 +33,7 @@ class PublishedVisionTransformer(VisionTransformer):
         """Cells (B, F', T', D) to tokens (B, 1 + F' T', D), the class token first, with their positions added."""
         cells, here = self.patch_embed.grid_size, x.shape[1:3]
         positions = resample_abs_pos_embed(self.pos_embed, list(here), list(cells), antialias=False)
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], dim=1)
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], dim=1)
         return self.pos_drop(tokens + positions)
 
 
