@@ -82,7 +82,8 @@ def table(settings: dict[str, list[Path]]) -> str:
             "",
             f"{about['name']}: {about['clips']} clips, {about['speakers'] or 'unknown'} speakers, "
             f"{len(about['labels'])} labels; training / validation / testing "
-            f"{' / '.join(map(str, clips.values()))} clips ({about['split_rule']}). Percent; the epoch is chosen, and probabilities are calibrated, on validation "
+            f"{' / '.join(map(str, clips.values()))} clips ({about['split_rule']}). "
+            "Percent; the epoch is chosen, and probabilities are calibrated, on validation "
             "clips; test clips are read once. Statistics of pictures: logistic regression, with as many labels as the "
             "first row.",
         ]
