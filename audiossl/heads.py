@@ -152,29 +152,24 @@ class DeepProjector(nn.Sequential):
 
 
 class ClassifierHead(nn.Module):
-    """Scores of classes: features, standardised by those of the training clips, through dropout and a linear layer.
+    """Scores of classes: features through dropout and a linear layer.
 
     Shape: (B, in_dim) to (B, n_classes).
 
     Args:
         in_dim: length of a feature vector.
         n_classes: number of classes.
-        dropout: share of the standardised features that is left out in training.
+        dropout: share of the features that is left out in training.
 
     >>> ClassifierHead(512, 10)(torch.zeros(4, 512)).shape
     torch.Size([4, 10])
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, in_dim: int, n_classes: int, dropout: float = 0.0):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(in_dim))
-        self.register_buffer("std", torch.ones(in_dim))
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(in_dim, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores (B, n_classes) of features (B, in_dim)."""
-        return self.linear(self.dropout((features - self.mean) / self.std))
+        return self.linear(self.dropout(features))

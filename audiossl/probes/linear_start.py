@@ -21,10 +21,8 @@ ABSENT = -10.0  # score of a label without a training clip, where the others lie
 
 
 class LinearStart(NamedTuple):
-    """Statistics (D,) of the training features, weight (K, D) and bias (K,) over the standardised ones, and C."""
+    """Weight (K, D) and bias (K,) over features as they are, and the strength C."""
 
-    mean: np.ndarray
-    std: np.ndarray
     weight: np.ndarray
     bias: np.ndarray
     c: float
@@ -58,7 +56,8 @@ def linear_start(
     )
     best = int(np.argmin(losses))
     weight, bias = fits[best]
-    return LinearStart(mean, std, weight, bias, grid[best])
+    # The regression sees standardised features; a layer of the network sees them as they are, and learns at their scale.
+    return LinearStart(weight / std, bias - weight @ (mean / std), grid[best])
 
 
 def _fit(x: np.ndarray, table: np.ndarray, c: float, multi_label: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -167,7 +167,7 @@ def _floors(truths: dict[str, Truth], classifier: Classifier) -> dict[str, float
     seen, heard, checked = ({}, {}, {}) if len(names) > MANY_LABELS else tables
     for name in seen:
         start = linear_start(seen[name].x, training.table, checked[name].x, truths["validation"].table, multi_label)
-        z = (heard[name].x - start.mean) / start.std @ start.weight.T + start.bias
+        z = heard[name].x @ start.weight.T + start.bias
         floors[name] = score(classifier.as_probabilities(torch.from_numpy(z)).numpy())
     frequent = np.broadcast_to(training.table.mean(0), testing.table.shape)
     return {**floors, "most frequent label": score(frequent)}

@@ -163,8 +163,6 @@ def fit_head(classifier: Classifier, found: Lesson) -> float:
     encoder.train(was_training)
     start = linear_start(x, training.table, checked, validation.table, classifier.multi_label)
     with torch.no_grad():
-        head.mean.copy_(torch.from_numpy(start.mean))
-        head.std.copy_(torch.from_numpy(start.std))
         head.linear.weight.copy_(torch.from_numpy(start.weight))
         head.linear.bias.copy_(torch.from_numpy(start.bias))
     return start.c

@@ -17,7 +17,7 @@ def data(n=80, n_classes=4):
 
 
 def scores(start, x):
-    return (x - start.mean) / start.std @ start.weight.T + start.bias
+    return x @ start.weight.T + start.bias
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4])
@@ -69,5 +69,4 @@ def test_a_constant_feature_is_shifted_alone():
     x, y = data()
     x[:, 3] = 7.0
     start = linear_start(x, np.eye(4)[y], *NONE)
-    assert start.std[3] == 1.0
-    assert np.isfinite(scores(start, x + np.eye(5)[3])).all()
+    assert abs(scores(start, x + np.eye(5)[3]) - scores(start, x)).max() < 1e-6
