@@ -11,6 +11,8 @@ import audiossl
 from audiossl.errors import UserError
 from audiossl.released import KeysError
 from audiossl.released_byola import byola_frontend, load_byola
+from audiossl.run.finetune_config import FinetuneConfig
+from audiossl.run.finetuning import open_encoder
 
 FILES = [  # arch, blocks, width, and how a program may have wrapped the tensors
     ("audiontt_2020", 3, 512, lambda tensors: tensors),
@@ -159,3 +161,15 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     torch.save(tensors, tmp_path / "byola.pth")
     with pytest.raises(UserError, match=r"not finite, first in fc\.0\.bias"):
         load_byola(tmp_path / "byola.pth", "audiontt_2020")
+
+
+def test_a_file_is_fine_tuned_by_its_arch(tmp_path):
+    torch.save(weights(3, 512), tmp_path / "byola.pth")
+    config = FinetuneConfig(encoder=str(tmp_path / "byola.pth"), arch="audiontt_2020")
+    wave = torch.randn(2, 16000)
+    encoder = open_encoder(config, 0)
+    torch.testing.assert_close(encoder(wave), load_byola(tmp_path / "byola.pth", "audiontt_2020")(wave))
+    config.scratch = True
+    other = open_encoder(config, 0)
+    assert other.dim == encoder.dim
+    assert not torch.allclose(other.eval()(wave), encoder(wave))
