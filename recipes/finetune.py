@@ -1,7 +1,7 @@
 """A classifier out of an encoder and labelled sounds: Speech Commands, a folder, a manifest or a data set.
 
-The head begins as the best linear reading of the encoder (logistic regression), then all layers move, those near the
-picture least. Validation clips choose the epoch that is kept; test clips are read once, at the end. The result is one
+First the best linear reading of the encoder (logistic regression), which is kept and stands in every table; then all
+layers learn. Validation clips choose the epoch that is kept; test clips are read once, at the end. The result is one
 folder, `classifier`, for `audiossl predict`, `audiossl export` and `audiossl.load_classifier`.
 
     accelerate launch recipes/finetune.py --data.root LABELLED --finetune.encoder runs/mine/encoder --run.out runs/words
@@ -80,7 +80,7 @@ class Start(NamedTuple):
 
 
 def build(config: Config, session: Session) -> Start:
-    """Encoder, labels, views and classifier on the device; the head reads the encoder where it has learnt something."""
+    """Encoder, labels, views and classifier on the device, and the linear probe of an encoder that has learnt."""
     encoder = open_encoder(config.finetune, config.run.seed)
     rate = config.frontend.sample_rate if encoder is None else encoder.sample_rate
     data, resampled = data_at_rate(config.data, rate)
@@ -99,9 +99,11 @@ def build(config: Config, session: Session) -> Start:
     counts = weights(config.method, labels, len(taught.names))
     method = Supervised(encoder.backbone, len(taught.names), config.method, counts, learned).to(session.device)
     classifier = Classifier(encoder, method.head, taught.names, config.method.multi_label)
-    if session.is_new and config.finetune.fits_head and len(taught.names) <= MANY_LABELS:
+    if session.is_new and config.finetune.has_learnt and len(taught.names) <= MANY_LABELS:
         fit_head(classifier, taught)
         keep_probe(session, classifier, taught.truths)
+        if config.finetune.start == "new":
+            method.head.linear.reset_parameters()
     return Start(clips, taught, labels, views, method, classifier)
 
 

@@ -19,9 +19,8 @@ class FinetuneConfig:
     arch: str = ""
     # Keep the encoder's network and picture, but begin with random weights: what the pretraining is worth.
     scratch: bool = False
-    # Where the head begins: fitted to the encoder's features by logistic regression, or a new one as torch draws it,
-    # which is what random weights always get: there is nothing in them to read yet.
-    start: Literal["logistic", "new"] = "logistic"
+    # Where the head begins: a new one as torch draws it, or the linear probe, fitted to the encoder's features.
+    start: Literal["new", "logistic"] = "new"
     # Epochs in which the head alone learns.
     frozen_epochs: int = 0
     # Batch norms keep the statistics that they came with: for few clips, and for sounds like those of the pretraining.
@@ -48,7 +47,7 @@ class FinetuneConfig:
         if self.arch and not self.encoder:
             raise UserError(f"--finetune.arch {self.arch} is that of a released file: give it as --finetune.encoder.")
         if self.start not in ("logistic", "new"):
-            raise UserError(f"--finetune.start must be logistic or new, found {self.start!r}.")
+            raise UserError(f"--finetune.start must be new or logistic, found {self.start!r}.")
         for name in ("frozen_epochs", "patience"):
             if getattr(self, name) < 0:
                 raise UserError(f"--finetune.{name} must be 0 or more, found {getattr(self, name)}.")
@@ -60,6 +59,6 @@ class FinetuneConfig:
             raise UserError(f"--finetune.teacher_temperature must be above 0, found {self.teacher_temperature}.")
 
     @property
-    def fits_head(self) -> bool:
-        """Whether the head begins fitted to an encoder that has learnt something."""
-        return self.start == "logistic" and bool(self.encoder) and not self.scratch
+    def has_learnt(self) -> bool:
+        """Whether there is something in the encoder that a linear probe can read."""
+        return bool(self.encoder) and not self.scratch
