@@ -306,3 +306,50 @@ def test_two_processes_train_one_classifier(tones, encoder, tmp_path):
     assert "processes 2" in done.stdout
     assert done.stdout.count("classifier  ") == 1
     assert result(tmp_path / "run")["scores"]["testing"]["clips"] == 15
+
+
+def test_a_data_set_of_the_hub_and_a_network_of_timm(tones, tmp_path, monkeypatch):
+    import datasets
+
+    files = sorted(tones.glob("*/*.wav"))
+    labels = datasets.ClassLabel(names=["high", "low", "rise"])
+    struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = datasets.Features({"audio": struct, "word": labels})
+    for split, speakers in (("train", range(4)), ("validation", [4]), ("test", [5])):
+        mine = [path for path in files if int(path.name[:8], 16) in speakers]
+        rows = {
+            "audio": [{"bytes": path.read_bytes(), "path": None} for path in mine],
+            "word": [path.parent.name for path in mine],
+        }
+        folder = tmp_path / "hub" / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    picture = [word for key, value in PICTURE.items() for word in (f"--frontend.{key}", str(value))]
+    flags = ("--data.name", "hub", "--data.label_column", "word", "--backbone.name", "timm/mobilenetv3_small_050")
+    call(monkeypatch, *command(tmp_path / "hub", tmp_path / "run", *flags, *picture, "--run.epochs", 1))
+    found = result(tmp_path / "run")
+    assert found["about"]["labels"] == ["high", "low", "rise"]
+    assert found["scores"]["testing"]["clips"] == 15
+    classifier = audiossl.load_classifier(tmp_path / "run" / "classifier")
+    assert classifier.encoder.config.backbone.name == "timm/mobilenetv3_small_050"
+
+
+def test_a_label_with_one_clip_is_learned_or_refused_by_where_the_clip_is(
+    tones, encoder, tmp_path, monkeypatch, capsys
+):
+    sounds = sorted(tones.glob("*/*.wav"))
+    splits = ["training", "validation", "testing"]
+    rows = [(path, path.parent.name, splits[number % 3]) for number, path in enumerate(sounds[:60])]
+    for split in ("training", "testing"):
+        manifest = tmp_path / f"{split}.csv"
+        lines = [*rows, (sounds[-1], "once", split)]
+        manifest.write_text("path,label,split\n" + "\n".join(",".join(map(str, row)) for row in lines))
+        flags = command(manifest, tmp_path / split, "--finetune.encoder", encoder, "--run.epochs", 1)
+        if split == "training":
+            call(monkeypatch, *flags)
+            scores = {row["label"]: row for row in result(tmp_path / split)["scores"]["testing"]["labels"]}
+            assert scores["once"]["clips"] == 0
+        else:
+            with pytest.raises(SystemExit):
+                call(monkeypatch, *flags)
+            assert "such as 'once'" in capsys.readouterr().err

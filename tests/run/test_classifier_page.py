@@ -17,7 +17,9 @@ def result(n_labels=3, n=60, multi_label=False, names=None):
     random = np.random.default_rng(0)
     names = names or [f"label {k}" for k in range(n_labels)]
     probabilities = random.dirichlet(np.ones(n_labels), n)
-    table = (random.random((n, n_labels)) < 0.3).astype(float) if multi_label else np.eye(n_labels)[np.arange(n) % n_labels]
+    table = (
+        (random.random((n, n_labels)) < 0.3).astype(float) if multi_label else np.eye(n_labels)[np.arange(n) % n_labels]
+    )
     scores = classification(probabilities, table, names, multi_label).plain()
     about = {"name": "sounds", "clips": n, "labels": names, "split_rule": "by hand", "told": "with 60 labelled clips"}
     return {
@@ -46,7 +48,13 @@ def test_all_parts_are_there_and_names_are_text(tmp_path):
     assert worst["name"].tolist() == ["clip2", "clip0"]
     np.testing.assert_array_equal(worst["waves"][0], np.arange(200, 300))
     page = sections(result(names=names), worst)
-    for words in ("What is taken for what", "Labels", "Calibration", "The worst errors", "below a probability of 0.250"):
+    for words in (
+        "What is taken for what",
+        "Labels",
+        "Calibration",
+        "The worst errors",
+        "below a probability of 0.250",
+    ):
         assert words.lower() in page.lower(), words
     assert page.count("<audio") == 2
     assert "<b>yes" not in page
