@@ -44,15 +44,6 @@ several processes (on CPUs with ACCELERATE_USE_CPU=true in front):
 
 def probe(arguments: list[str]) -> int:
     """Print the table of an encoder, and write it as JSON."""
-    try:
-        return _checked(arguments)
-    except UserError:
-        if os.environ.get("RANK", "0") != "0":  # rank 0 says what is wrong
-            raise SystemExit(2) from None
-        raise
-
-
-def _checked(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(_probe_help())
         return 0

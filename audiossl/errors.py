@@ -6,9 +6,13 @@ import functools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+# Of several processes the first says what is wrong; the others wait to be ended by the launcher, and say it where they
+# alone know.
+WAIT_S = 3.0
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -37,6 +41,8 @@ def errors_for_people(main: Callable[P, R]) -> Callable[P, R]:
         except UserError as error:
             if os.environ.get("AUDIOSSL_TRACEBACK"):
                 raise
+            if os.environ.get("RANK", "0") != "0":
+                time.sleep(WAIT_S)
             print(f"audiossl: error: {error}", file=sys.stderr)
             raise SystemExit(2) from None
 

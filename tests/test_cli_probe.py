@@ -128,11 +128,6 @@ def test_wrong_flags_are_said(capsys, arguments, flags, words):
     assert words in err
 
 
-def test_only_rank_0_says_what_is_wrong(capsys, arguments, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert run(capsys, *arguments, "--k", "0") == (2, "", "")
-
-
 @pytest.mark.distributed
 def test_two_processes_give_what_one_gives(capsys, arguments, tmp_path):
     # 72 clips in batches of 16 make five: in the last round one process has none of its own.

@@ -1,5 +1,6 @@
 """Mistakes of the user's and readers that go away: one line or none, and an exit code that says so."""
 
+import os
 import subprocess
 import sys
 
@@ -38,3 +39,12 @@ def test_a_reader_that_has_gone_ends_the_program_quietly():
         assert process.stderr.read() == b""
         process.stderr.close()
         assert process.wait() == 141
+
+
+def test_of_several_processes_one_says_what_is_wrong():
+    command = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--multi_gpu", "--num_processes", "2"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    wrong = [*command, "-m", "audiossl", "featurize", "nowhere", "--model", "none", "-o", "out/"]
+    done = subprocess.run(wrong, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert done.stderr.count("audiossl: error:") == 1

@@ -56,7 +56,7 @@ def linear_start(
     )
     best = int(np.argmin(losses))
     weight, bias = fits[best]
-    # The regression sees standardised features; a layer of the network sees them as they are, and learns at their scale.
+    # The regression sees standardised features; a layer of a network sees them as they are, and learns at their scale.
     return LinearStart(weight / std, bias - weight @ (mean / std), grid[best])
 
 
