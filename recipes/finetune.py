@@ -27,6 +27,7 @@ from audiossl.backbones.batch_norm import freeze_batch_norm
 from audiossl.classifier import Classifier
 from audiossl.config import parse
 from audiossl.data import CachedClips, DataConfig, cache_clips, open_augment, open_clips, training_loader
+from audiossl.encoder import AudioEncoder
 from audiossl.errors import errors_for_people
 from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights, positive_weights
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
@@ -79,9 +80,8 @@ class Start(NamedTuple):
     classifier: Classifier
 
 
-def build(config: Config, session: Session) -> Start:
+def build(config: Config, session: Session, encoder: AudioEncoder | None) -> Start:
     """Encoder, labels, views and classifier on the device, and the linear probe of an encoder that has learnt."""
-    encoder = open_encoder(config.finetune, config.run.seed)
     rate = config.frontend.sample_rate if encoder is None else encoder.sample_rate
     data, resampled = data_at_rate(config.data, rate)
     if resampled:
@@ -111,8 +111,9 @@ def main(config: Config) -> dict:
     """Fine-tune, keep the classifier, print and write what it is worth, and return that (on the first process)."""
     if config.method.multi_label:
         config.run.best = "validation_map"
+    encoder = open_encoder(config.finetune, config.run.seed)
     session = Session(config.run, config)
-    clips, taught, labels, views, method, classifier = build(config, session)
+    clips, taught, labels, views, method, classifier = build(config, session, encoder)
     session.start_from(method)
     optimizer = build_optimizer(method, config.optim)
     augment = open_augment(config.wave, clips.sample_rate).to(session.device)

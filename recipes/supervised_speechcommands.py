@@ -26,7 +26,7 @@ from audiossl.backbones import BackboneConfig
 from audiossl.config import parse
 from audiossl.data import CachedClips, DataConfig, cache_clips, open_augment, open_clips, training_loader
 from audiossl.encoder import AudioEncoder
-from audiossl.errors import errors_for_people
+from audiossl.errors import UserError, errors_for_people
 from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
 from audiossl.probes.config import ProbeTableConfig
@@ -78,11 +78,15 @@ def accuracies(encoder: AudioEncoder, learner: Supervised, clips: CachedClips) -
 
 def main(config: Config) -> None:
     """Train, keep the encoder, print and write what it is worth."""
+    if config.method.multi_label:
+        raise UserError(
+            "--method.multi_label is for recipes/finetune.py, which also trains from random weights: use it."
+        )
     session = Session(config.run, config)
     with session.accelerator.main_process_first():  # one process fills the cache, the others read it
         clips = cache_clips(open_clips(config.data), config.data)
     training, validation = clips.split("training"), clips.split("validation")
-    taught = labelled_clips(training, config.method.labels_per_class, config.run.seed)
+    taught = labelled_clips(training, config.method.labels_per_class, config.run.seed, config.method.label_share)
     told = f"with {len(set(taught.ids))} labels of {len(set(taught.labels))} classes"
     session.say(f"{clips.name}: {len(training)} training clips, {told}")
     loader = training_loader(taught, config.run.batch_size, config.run.workers)

@@ -12,7 +12,7 @@ from audiossl.errors import UserError
 from audiossl.run import environment, files
 
 # What a run has written when its data cannot be found: the corrected command may use the folder again.
-BEFORE_TRAINING = {files.CONFIG, files.ENVIRONMENT, "tensorboard"}
+BEFORE_TRAINING = {files.CONFIG, files.ENVIRONMENT, files.LINEAR_PROBE, "tensorboard"}
 
 
 def claim(out: Path, resume: bool) -> None:

@@ -266,6 +266,7 @@ def test_a_wrong_flag_is_one_sentence(tones, tmp_path, monkeypatch, capsys, flag
     error = capsys.readouterr().err.strip()
     assert message in error
     assert len(error.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_labels_that_training_lacks_and_a_single_label_are_refused(tones, encoder, tmp_path, monkeypatch, capsys):

@@ -150,6 +150,7 @@ def test_it_fine_tunes_the_network_of_another_run(tones, finished, tmp_path, mon
         (["--method.label_smoothing", "2"], "--method.label_smoothing must be from 0 to below 1"),
         (["--method.class_weights", "even"], "class_weights"),
         (["--method.labels_per_class", "-3"], "--method.labels_per_class is -3"),
+        (["--method.multi_label"], "--method.multi_label is for recipes/finetune.py"),
         (["--data.sample_rate", "4000"], "--frontend.sample_rate"),
         (["--run.batch_size", "1000"], "--run.batch_size is 1000, but"),
     ],
