@@ -175,9 +175,10 @@ class GraphFilterBank(nn.Module):
             (x + 1.0) * x * (2.0 - x) / 2.0,
             (x + 1.0) * x * (x - 1.0) / 6.0,
         )
-        found = [functional.embedding(at + step, self.responses) for step in (-1, 0, 1, 2)]
-        real, imaginary = (sum(c * part[..., i] for c, part in zip(cubic, found, strict=True)) for i in (0, 1))
-        return real, imaginary
+        a, b, c, d = (functional.embedding(at + step, self.responses) for step in (-1, 0, 1, 2))
+        weights = [weight[..., None] for weight in cubic]
+        found = weights[0] * a + weights[1] * b + weights[2] * c + weights[3] * d
+        return found[..., 0], found[..., 1]
 
 
 def _response(bank: FilterBank, row: int, frequency: Tensor) -> Tensor:

@@ -183,6 +183,15 @@ def _facts(result: dict[str, Any], session: Session) -> dict[str, Any]:
     return facts
 
 
+def _not_better(result: dict[str, Any]) -> list[str]:
+    """A line that names what the classifier is no better than on the test clips, where there is such a thing."""
+    if "testing" not in result["scores"]:
+        return []
+    own = result["scores"]["testing"]["map" if result["about"]["multi_label"] else "accuracy"]
+    others = [name for name, value in result["floors"].items() if value >= own]
+    return [f"{'warning':<12}on the test clips it is no better than: {', '.join(others)}"] if others else []
+
+
 def _summary(result: dict[str, Any], folder: Path, page: Path) -> str:
     key = "map" if result["about"]["multi_label"] else "accuracy"
     name = "mean average precision" if key == "map" else "accuracy"
@@ -197,6 +206,7 @@ def _summary(result: dict[str, Any], folder: Path, page: Path) -> str:
         [
             *lines,
             *([f"{'beside':<12}{floors}"] if floors else []),
+            *_not_better(result),
             "",
             f"classifier  {folder}",
             f"report      {page.resolve()}",

@@ -120,13 +120,14 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_same_bytes(tones, encoder, fini
         assert ended[0] == ended[1], name
 
 
-def test_without_a_step_the_head_is_the_linear_probe(tones, encoder, tmp_path, monkeypatch):
+def test_without_a_step_the_head_is_the_linear_probe(tones, encoder, tmp_path, monkeypatch, capsys):
     still = ("--optim.lr", 0, "--optim.lr_end", 0, "--run.epochs", 1, "--finetune.start", "logistic")
     # Batch norms learn from what they see: in a frozen epoch they do not.
     frozen = ("--finetune.encoder", encoder, "--finetune.frozen_epochs", 1)
     call(monkeypatch, *command(tones, tmp_path / "run", *still, *frozen))
     found = result(tmp_path / "run")
     assert found["scores"]["testing"]["accuracy"] == pytest.approx(found["floors"]["linear probe before"])
+    assert "warning     on the test clips it is no better than: linear probe before" in capsys.readouterr().out
     tuned, first = audiossl.load_model(tmp_path / "run" / "classifier" / "encoder"), audiossl.load_model(encoder)
     for (name, after), before in zip(tuned.state_dict().items(), first.state_dict().values(), strict=True):
         assert torch.equal(after, before), name
