@@ -6,17 +6,14 @@ everything that opens an encoder opens that too.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from audiossl.encoder import AudioEncoder
+from audiossl.encoder import AudioEncoder, Folder
 from audiossl.errors import UserError
 from audiossl.heads import ClassifierHead
-
-Folder = str | os.PathLike[str]
 
 
 class Classifier(nn.Module):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import audiossl
-from audiossl.classifier import Classifier, Folder
-from audiossl.encoder import AudioEncoder
+from audiossl.classifier import Classifier
+from audiossl.encoder import AudioEncoder, Folder
 from audiossl.errors import UserError
 from audiossl.heads import ClassifierHead
 from audiossl.model_card import classifier_card
+from audiossl.whole_folder import written_whole
 
 FORMAT = 1
 CONFIG, HEAD, CARD, ENCODER = "config.json", "head.safetensors", "README.md", "encoder"
@@ -44,25 +44,16 @@ def save(classifier: Classifier, folder: Folder, extra: Mapping[str, Any]) -> No
         "versions": {"audiossl": audiossl.__version__},
         "extra": dict(extra),
     }
-    beside, old = (place.with_name(f".{place.name}.{os.getpid()}.{end}") for end in ("new", "old"))
-    for left in (beside, old):
-        shutil.rmtree(left, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    except TypeError as error:
+        raise UserError(f"the facts for {place / CONFIG} cannot be written as JSON: {error}.") from None
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.head.state_dict().items()}
+    with written_whole(place, (CONFIG, HEAD, CARD, ENCODER)) as beside:
         classifier.encoder.save_pretrained(beside / ENCODER, extra=dict(extra))
-        save_file({k: v.detach().cpu().contiguous() for k, v in classifier.head.state_dict().items()}, beside / HEAD)
-        (beside / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        save_file(tensors, beside / HEAD)
+        (beside / CONFIG).write_text(text, encoding="utf-8")
         (beside / CARD).write_text(classifier_card(classifier, place.name, extra), encoding="utf-8")
-        if place.exists():
-            os.replace(place, old)
-        os.replace(beside, place)
-    except (OSError, SafetensorError, TypeError) as error:
-        raise UserError(f"{place} cannot be written: {error}.") from None
-    finally:
-        if old.exists() and not place.exists():
-            os.replace(old, place)
-        for left in (beside, old):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_classifier(place: Path) -> bool:

@@ -38,6 +38,18 @@ example:
 v0.01 has 30 words in 1.5 GB, v0.02 has 35 words in 2.4 GB (CC BY 4.0). A download that breaks off goes on
 where it stopped when the command is given again, and what arrives is checked.
 """
+MODELS_EXAMPLE = """\
+example:
+  audiossl models --json
+
+Of the Hugging Face Hub any encoder that audiossl wrote can be given too, as ORGANISATION/NAME.
+"""
+DOCTOR_EXAMPLE = """\
+example:
+  audiossl doctor
+
+The exit code is 1 where something has to be mended.
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -126,9 +138,9 @@ def _parser() -> Parser:
     fetch.add_argument("--quiet", action="store_true", help="no progress bar")
     fetch.add_argument("--json", action="store_true", help="print one line of JSON")
     cleanup_flags(command("cleanup", "remove old checkpoints of runs", cleanup, CLEANUP_EXAMPLE))
-    known = command("models", "list the models that can be given by name", models)
+    known = command("models", "list the models that can be given by name", models, MODELS_EXAMPLE)
     known.add_argument("--json", action="store_true", help="print one line of JSON for each")
-    machine = command("doctor", "examine this installation and machine, and say what to do", doctor)
+    machine = command("doctor", "examine this installation and machine, and say what to do", doctor, DOCTOR_EXAMPLE)
     machine.add_argument("--json", action="store_true", help="print one line of JSON for each finding")
     completion_flags(
         command("completion", "print what a shell needs to complete commands", completion, COMPLETION_EXAMPLE), _parser

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -31,6 +30,7 @@ from audiossl.hub import fetch, looks_like_a_name
 from audiossl.model_card import model_card
 from audiossl.transforms import FrontEndConfig, Normalize, PatchesConfig
 from audiossl.transforms.config import fingerprint_of
+from audiossl.whole_folder import written_whole
 
 FORMAT = 1  # of config.json: raised when an older audiossl could no longer read it rightly
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -73,18 +73,10 @@ def save(encoder: AudioEncoder, folder: Folder, card: str | None, extra: Mapping
     except TypeError as error:
         raise UserError(f"the facts for {place / CONFIG} cannot be written as JSON: {error}.") from None
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    beside = place.with_name(f".{place.name}.{os.getpid()}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
-        (beside / CONFIG).write_text(text, encoding="utf-8")
-        (beside / CARD).write_text(card or model_card(encoder, place.name, extra), encoding="utf-8")
-        save_file(tensors, beside / WEIGHTS, metadata={"format": "pt"})
-        _swap(beside, place)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{place} cannot be written: {error}.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with written_whole(place, (CONFIG, WEIGHTS, CARD)) as folder:
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        (folder / CARD).write_text(card or model_card(encoder, place.name, extra), encoding="utf-8")
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def _check_replaceable(place: Path) -> None:
@@ -93,25 +85,6 @@ def _check_replaceable(place: Path) -> None:
             raise UserError(f"{place} holds files but no {CONFIG} of an encoder: choose another folder.")
     elif place.exists():
         raise UserError(f"{place} is a file: give a folder to write the encoder to.")
-
-
-def _swap(new: Path, place: Path) -> None:
-    """Rename `new` to `place`; an older folder steps aside, hands over files of other names, and goes."""
-    if not place.exists():
-        os.replace(new, place)
-        return
-    old = place.with_name(f".{place.name}.{os.getpid()}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(place, old)
-    try:
-        os.replace(new, place)
-    except OSError:
-        os.replace(old, place)
-        raise
-    for path in old.iterdir():
-        if path.name not in (CONFIG, WEIGHTS, CARD):
-            os.replace(path, place / path.name)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def open_folder(folder: Folder) -> AudioEncoder:
@@ -172,6 +145,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = _read_json(path)
+    if config.get("kind") == "classifier":
+        raise UserError(f"{path.parent} is a classifier: give its encoder, {path.parent / 'encoder'}.")
     if config.get("library_name") != "audiossl":
         raise UserError(f"{path} does not describe an audiossl encoder (library_name is missing).")
     if config.get("format") != FORMAT:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from audiossl.classifier import Classifier, load_classifier
 from audiossl.embeddings import written
 from audiossl.errors import UserError
-from audiossl.featurize import featurize
+from audiossl.featurize import default_device, featurize
 
 UNKNOWN = "unknown"
 KEPT = ("file", "channel", "start_s", "end_s", "valid_s", "status", "message")  # columns of featurize's table
@@ -128,7 +128,7 @@ def predict(
         raise UserError(f"unknown_below is {unknown_below}: give a probability from 0 to below 1.")
     opened = classifier if isinstance(classifier, Classifier) else load_classifier(classifier)
     if device is None and not isinstance(classifier, Classifier):
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = default_device()
     found = featurize(
         inputs,
         _Ear(opened),  # type: ignore[arg-type]

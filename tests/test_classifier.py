@@ -53,6 +53,8 @@ def test_a_folder_gives_the_same_classifier(words, tmp_path):
     again.save_pretrained(tmp_path / "words")  # in place of the old one
     assert sorted(path.name for path in tmp_path.iterdir()) == ["words"]
     assert audiossl.load_model(tmp_path / "words" / "encoder").dim == words.encoder.dim
+    with pytest.raises(UserError, match=r"words is a classifier: give its encoder, .*encoder"):
+        audiossl.load_model(tmp_path / "words")
 
 
 def test_mistakes_are_one_sentence(words, tmp_path):

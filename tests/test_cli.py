@@ -243,14 +243,17 @@ def test_download_fetches_what_was_asked_for(capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["featurize"], ["search"], ["probe"], ["download"], ["models"], ["doctor"], ["completion"]]
+    "command",
+    [
+        *([], ["featurize"], ["predict"], ["export"], ["search"], ["probe"], ["inspect"]),
+        *(["download"], ["cleanup"], ["models"], ["doctor"], ["completion"]),
+    ],
 )
 def test_every_help_is_there_and_names_what_to_type(capsys, command):
     code, out, err = run(capsys, *command, "--help")
     assert (code, err) == (0, "")
     assert " ".join(["audiossl", *command]) in out
-    if command and command[0] in ("featurize", "probe", "download"):
-        assert "example" in out
+    assert "example" in out
     assert max(len(line) for line in out.splitlines()) <= 120
 
 

@@ -20,7 +20,7 @@ FOLDERS = {
 # A part imports parts of lower layers, or of its own. A new part must be given its place here.
 LAYERS = (
     {"errors"},
-    {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained"},
+    {"transforms", "losses", "heads", "backbones", "schedules", "audio", "pretrained", "whole_folder"},
     {"bag", "bag_config", "hub", "config", "config_help", "config_sources", "optim", "data", "methods"},
     {"encoder", "encoder_files", "released", "released_byola", "model_card", "embeddings"},
     {

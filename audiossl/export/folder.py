@@ -6,7 +6,6 @@ import copy
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,17 +24,20 @@ from audiossl.export.check import batches, check_close, largest_difference
 from audiossl.export.graph import graph_module
 from audiossl.export.onnx_file import OPSET, Session, check_opset, follow, quiet, shortest_wave, simplify, write_onnx
 from audiossl.export.quantize import compared, quantise
+from audiossl.whole_folder import written_whole
 
 FORMAT = 1  # of config.json
 CONFIG, CARD, PROGRAM = "config.json", "README.md", "listen.py"
 ONNX, INT8, PT2 = "model.onnx", "model.int8.onnx", "model.pt2"
+OWN = (CONFIG, CARD, PROGRAM, ONNX, INT8, PT2)
 
 
 @dataclass
 class ExportOptions:
     """What an exported folder holds besides model.onnx, and what it is tried on.
 
-    clips: recordings (S,) at the model's rate, in [-1, 1]: half of them for ranges of int8, all for comparing.
+    clips: recordings (S,) at the model's rate, in [-1, 1]: every other one for ranges of int8, which is compared with
+        float on the rest.
     answers: the label of each, where it is known.
     """
 
@@ -63,19 +65,9 @@ def export(model: nn.Module, folder: str | os.PathLike[str], options: ExportOpti
     check_opset(options.opset)
     model = copy.deepcopy(model).cpu().eval()
     facts = describe(model)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
+    with written_whole(place, OWN) as beside:
         config = _fill(model, facts, beside, options)
         (beside / CARD).write_text(card(config, place.name), encoding="utf-8")
-        if place.exists():
-            shutil.rmtree(place)
-        os.replace(beside, place)
-    except OSError as error:
-        raise UserError(f"{place} cannot be written: {error}.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return config
 
 
@@ -131,8 +123,8 @@ def _fill(model: nn.Module, facts: dict[str, Any], folder: Path, options: Export
         with quiet():
             quantise(folder / ONNX, folder / INT8, front, clips[::2])
         answers = [facts["labels"].index(name) if name in facts["labels"] else -1 for name in options.answers]
-        tried = clips or [wave[0].numpy() for wave in batches(rate, n_samples, [])]
-        config["int8"] = compared(folder / ONNX, folder / INT8, tried, n_samples, answers)
+        tried = clips[1::2] or clips or [wave[0].numpy() for wave in batches(rate, n_samples, [])]
+        config["int8"] = compared(folder / ONNX, folder / INT8, tried, n_samples, answers[1::2] or answers)
     if options.pt2:
         with quiet():
             torch.export.save(program, folder / PT2)

@@ -132,13 +132,22 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     >>> standardise(np.array([[0.0, 5.0], [2.0, 5.0]]), np.array([[1.0, 6.0]]))[1]
     array([[0., 1.]], dtype=float32)
     """
+    mean, scale = mean_and_scale(train)
+    return [((x - mean) / scale).astype(np.float32) for x in (train, *others)]
+
+
+def mean_and_scale(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (D,) of rows (N, D), float64; the scale of a dimension that is constant is 1.
+
+    >>> mean_and_scale(np.array([[0.0, 5.0], [2.0, 5.0]]))
+    (array([1., 5.]), array([1., 1.]))
+    """
     mean = train.mean(0, dtype=np.float64)
     deviation = train.std(0, dtype=np.float64)
     # Rounding leaves a constant dimension a deviation of about 1e-7 of its size; dividing by it would make
     # noise large.
     flat = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
-    scale = np.where(flat, 1.0, deviation)
-    return [((x - mean) / scale).astype(np.float32) for x in (train, *others)]
+    return mean, np.where(flat, 1.0, deviation)
 
 
 def in_order(embed: Embed, n: int, batch_size: int) -> np.ndarray:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from audiossl.probes.classification import cross_entropy
+from audiossl.probes.features import mean_and_scale
 from audiossl.probes.logistic import C_GRID, fit_logistic
 
-SMALLEST_STD = 1e-6
 FEW_C = 0.03  # where there are no validation clips to choose it on: that of the few-label probes
 ABSENT = -10.0  # score of a label without a training clip, where the others lie around 0
 
@@ -44,8 +44,7 @@ def linear_start(
     >>> (start.weight.ravel() > 0).tolist(), start.c
     ([False, True], 0.03)
     """
-    mean, std = x.mean(0), x.std(0)
-    std = np.where(std <= SMALLEST_STD * np.maximum(np.abs(mean), SMALLEST_STD), 1.0, std)  # constant: shifted alone
+    mean, std = mean_and_scale(x)
     x, validation_x = (x - mean) / std, (validation_x - mean) / std
     grid = c_grid if len(validation_x) else (FEW_C,)
     fits = [_fit(x, table, c, multi_label) for c in grid]
