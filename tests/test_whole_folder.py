@@ -30,12 +30,14 @@ def test_a_new_folder_takes_the_place_of_the_old_one_but_for_what_is_not_its_own
 def test_what_goes_wrong_leaves_the_old_folder(tmp_path, error):
     place = tmp_path / "place"
     write(place, a="1")
-    with (
-        pytest.raises(UserError if isinstance(error, OSError) else type(error)),
-        written_whole(place, ("a",)) as folder,
-    ):
-        (folder / "a").write_text("half")
-        raise error
+
+    def break_off():
+        with written_whole(place, ("a",)) as folder:
+            (folder / "a").write_text("half")
+            raise error
+
+    with pytest.raises(UserError if isinstance(error, OSError) else type(error)):
+        break_off()
     assert files(place) == {"a": "1"}
     assert [path.name for path in tmp_path.iterdir()] == ["place"]
 
