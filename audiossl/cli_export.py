@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +69,18 @@ def _clips(folder: str, sample_rate: int, most_s: float) -> tuple[list[np.ndarra
     files = audio.find_audio(place) if place.is_dir() else []
     if not files:
         raise UserError(f"--calibrate {place} holds no recordings: give a folder of recordings like those to come.")
-    files = files[:: -(-len(files) // MOST_CLIPS)]
-    return [audio.load(path, sample_rate, duration_s=most_s)[0] for path in files], [path.parent.name for path in files]
+    clips, answers, problems = [], [], []
+    for path in files[:: -(-len(files) // MOST_CLIPS)]:
+        try:
+            clips.append(audio.load(path, sample_rate, duration_s=most_s)[0])
+            answers.append(path.parent.name)
+        except audio.AudioError as error:
+            problems.append(str(error))
+    if not clips:
+        raise UserError(f"--calibrate {place}: none of its recordings can be read, such as {problems[0]}")
+    if problems:
+        print(f"audiossl: not read: {len(problems)} recordings, such as {problems[0]}", file=sys.stderr)
+    return clips, answers
 
 
 def _summary(folder: Path, config: dict[str, Any]) -> str:
