@@ -130,6 +130,8 @@ def _no_encoder(place: Path) -> str:
         )
     if (place / "encoder" / CONFIG).is_file():
         return f"{place} is the folder of a run: give its encoder, {place / 'encoder'}."
+    if (place / "classifier" / CONFIG).is_file():
+        return f"{place} is the folder of a run: give its classifier, {place / 'classifier'}, or the encoder in there."
     return f"{place} holds no {CONFIG}: it is not the folder of an encoder."
 
 

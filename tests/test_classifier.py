@@ -72,6 +72,8 @@ def test_mistakes_are_one_sentence(words, tmp_path):
     words.save_pretrained(tmp_path / "run" / "classifier")
     with pytest.raises(UserError, match="is the folder of a run: give its classifier"):
         audiossl.load_classifier(tmp_path / "run")
+    with pytest.raises(UserError, match=r"is the folder of a run: give its classifier, .* or the encoder in there"):
+        audiossl.load_model(tmp_path / "run")
     with pytest.raises(UserError, match="holds something else than a classifier"):
         words.save_pretrained(tmp_path / "encoder")
     (tmp_path / "file").write_text("here")

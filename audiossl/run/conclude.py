@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +49,7 @@ def conclude(
         session.out,
         scores=table,
         views=example_pictures(encoder.frontend, encoder.normalize, views, clips.split("training")),
-        warnings=_skipped(clips),
+        warnings=skipped(clips),
     )
     stages.done(session.out, probe)
     session.say(_summary(table, folder, page))
@@ -79,7 +80,8 @@ def training_facts(session: Session, clips: CachedClips, labels: str) -> dict[st
     }
 
 
-def _skipped(clips: CachedClips) -> list[str]:
+def skipped(clips: CachedClips) -> list[str]:
+    """A sentence for the reader on the clips that could not be read, where there are any."""
     if not clips.skipped:
         return []
     names = ", ".join(name for name, _ in clips.skipped[:5])
@@ -94,6 +96,6 @@ def _summary(table: ProbeTable | None, folder: Any, page: Any) -> str:
             *lines,
             f"encoder  {folder}",
             f"report   {page.resolve()}",
-            f"next     audiossl featurize YOUR_FOLDER --model {folder} -o embeddings.npz",
+            f"next     audiossl featurize YOUR_FOLDER --model {shlex.quote(str(folder))} -o embeddings.npz",
         ]
     )

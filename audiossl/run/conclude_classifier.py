@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from audiossl.probes.features import waves_to_features
 from audiossl.probes.linear_start import linear_start
 from audiossl.run import files
 from audiossl.run.classifier_page import WORST, save_worst
+from audiossl.run.conclude import skipped
 from audiossl.run.finetune_config import FinetuneConfig
 from audiossl.run.finetuning import BATCH, MANY_LABELS, Lesson, Truth
 from audiossl.run.page_file import replace
@@ -120,7 +122,7 @@ def conclude_classifier(
     replace(session.out / files.CLASSIFICATION, json.dumps(result, indent=1, ensure_ascii=False))
     training = truths["training"].clips
     pictures = example_pictures(classifier.encoder.frontend, classifier.encoder.normalize, views, training)
-    page = write_report(session.out, views=pictures)
+    page = write_report(session.out, views=pictures, warnings=skipped(clips))
     session.say(_summary(result, folder, page))
     return result
 
@@ -210,6 +212,6 @@ def _summary(result: dict[str, Any], folder: Path, page: Path) -> str:
             "",
             f"classifier  {folder}",
             f"report      {page.resolve()}",
-            f"next        audiossl predict A_RECORDING --model {folder}",
+            f"next        audiossl predict A_RECORDING --model {shlex.quote(str(folder))}",
         ]
     )

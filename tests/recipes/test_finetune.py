@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,6 +286,16 @@ def test_labels_that_training_lacks_and_a_single_label_are_refused(tones, encode
         [*plain, (sounds[41], "new", "testing")]
     )
     assert "'high'" in refused([row for row in plain if row[1] == "high"])
+
+
+def test_sounds_that_cannot_be_read_are_named_in_the_report(tones, encoder, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "my sounds"
+    shutil.copytree(tones, root)
+    (root / "low" / "00000000_nohash_9.wav").write_text("no sound")
+    call(monkeypatch, *command(root, tmp_path / "a run", "--finetune.encoder", encoder, "--run.epochs", 1))
+    page = (tmp_path / "a run" / "report.html").read_text()
+    assert "1 clips could not be read and were left out: low/00000000_nohash_9" in page
+    assert f"--model '{tmp_path / 'a run' / 'classifier'}'" in capsys.readouterr().out
 
 
 def test_fewer_clips_than_a_batch_is_a_sentence(tones, encoder, tmp_path, monkeypatch, capsys):
