@@ -35,9 +35,10 @@ def chroma_frequencies(config: ChromaConfig) -> Tensor:
     >>> chroma_frequencies(ChromaConfig())[[0, 9]].round(decimals=1).tolist()  # C2 and A2
     [65.4, 110.0]
     """
-    lowest = A0_HZ * 2.0 ** (first_class(config.n_bins) / config.n_bins)
+    lowest: float = A0_HZ * 2.0 ** (first_class(config.n_bins) / config.n_bins)
     octaves = torch.tensor(max(config.f_min, LOWEST_HZ) / lowest, dtype=torch.float64).log2().ceil()
-    return lowest * 2.0 ** (octaves + torch.arange(config.n_bins, dtype=torch.float64) / config.n_bins)
+    steps = torch.arange(config.n_bins, dtype=torch.float64) / config.n_bins
+    return lowest * torch.exp2(octaves + steps)
 
 
 def chroma_filters(config: ChromaConfig) -> Tensor:

@@ -36,8 +36,8 @@ TOLERANCE = 3e-4
 def row_ratio(config: ConstantQConfig) -> float:
     """Ratio of the frequencies of neighbouring rows."""
     if config.bins_per_octave:
-        return 2.0 ** (1.0 / config.bins_per_octave)
-    return (config.f_max / config.f_min) ** (1.0 / (config.n_bins - 1))
+        return float(2.0 ** (1.0 / config.bins_per_octave))
+    return float((config.f_max / config.f_min) ** (1.0 / (config.n_bins - 1)))
 
 
 def row_frequencies(config: ConstantQConfig) -> Tensor:
@@ -100,7 +100,9 @@ class NnAudioCqt(nn.Module):
         """Power of every row and frame; "wrap" is nnAudio's word for a sine of height 1."""
         half = self.cqt.kernel_width // 2
         with full_precision_convolutions():
-            parts = self.cqt(functional.pad(wave, (half, half)), output_format="Complex", normalization_type="wrap")
+            parts: Tensor = self.cqt(
+                functional.pad(wave, (half, half)), output_format="Complex", normalization_type="wrap"
+            )
         return parts.square().sum(-1)[..., : 1 + wave.shape[-1] // self.cqt.hop_length]
 
 
@@ -135,7 +137,7 @@ class NnAudioVqt(nn.Module):
         # Whole hops, so that every octave has the same number of frames: nnAudio would stretch them otherwise.
         padded = functional.pad(wave, (0, n_frames * hop_length - wave.shape[-1]))
         with full_precision_convolutions():
-            parts = self.vqt(padded, output_format="Complex", normalization_type="wrap")
+            parts: Tensor = self.vqt(padded, output_format="Complex", normalization_type="wrap")
         return parts.square().sum(-1)[..., :n_frames]
 
 

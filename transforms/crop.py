@@ -140,7 +140,8 @@ def resample_by(image: Tensor, plan: Plan) -> Tensor:
     n_clips, n_channels = image.shape[:2]
     image = _weighted_rows(image.flatten(0, 1), plan.rows, plan.row_weights, n_channels)
     image = _weighted_rows(image.transpose(1, 2), plan.frames, plan.frame_weights, n_channels)
-    return image.transpose(1, 2).unflatten(0, (n_clips, n_channels)).contiguous()
+    views: Tensor = image.transpose(1, 2).unflatten(0, (n_clips, n_channels)).contiguous()
+    return views
 
 
 def _taps(first: Tensor, count: Tensor, n_there: int, n_wanted: int, mode: str) -> tuple[Tensor, Tensor]:

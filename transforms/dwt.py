@@ -110,7 +110,8 @@ def analysis_step(signal: Tensor, taps: Tensor, pad_mode: str) -> Tensor:
 
 def by_parity(values: Tensor) -> Tensor:
     """Even and odd values apart: (N, 2 n) to (N, 2, n)."""
-    return values.unflatten(-1, (-1, 2)).transpose(1, 2)
+    pairs: Tensor = values.unflatten(-1, (-1, 2)).transpose(1, 2)
+    return pairs
 
 
 def wavedec(wave: Tensor, wavelet: str = "db4", level: int = 7, pad_mode: str = "symmetric") -> list[Tensor]:
@@ -151,7 +152,8 @@ def first_starts(filters: Tensor, level: int, n_taps: int, pad_mode: str) -> Ten
     lead = n_taps // 2 if pad_mode == "periodization" else 1
     weights = filters.square()
     delay = (weights * torch.arange(filters.shape[-1])).sum(-1) / weights.sum(-1)
-    return (2**level - 1) * lead - delay + 0.5 - 2**level / 2
+    first: Tensor = (2**level - 1) * lead - delay + 0.5 - 2**level / 2
+    return first
 
 
 def mean_over_frames(energy: Tensor, starts: Tensor, step: int, n_samples: int, hop_length: int) -> Tensor:

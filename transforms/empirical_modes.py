@@ -36,7 +36,8 @@ def empirical_modes(wave: npt.NDArray[Any], config: EmdConfig) -> Samples:
         return np.zeros((0, len(signal)))
     # EMD-signal stops at absolute thresholds: at unit deviation a quiet clip has as many modes as a loud one.
     loudness = signal.std()
-    return sift(signal / loudness, config, int.from_bytes(content_hash(wave)[:4], "little")) * loudness
+    modes: Samples = sift(signal / loudness, config, int.from_bytes(content_hash(wave)[:4], "little")) * loudness
+    return modes
 
 
 def sift(signal: Samples, config: EmdConfig, seed: int) -> Samples:
@@ -46,16 +47,18 @@ def sift(signal: Samples, config: EmdConfig, seed: int) -> Samples:
     if config.method == "emd":
         sifter = EMD()
         sifter.emd(signal)
-        return sifter.get_imfs_and_residue()[0]
+        modes: Samples = sifter.get_imfs_and_residue()[0]
     # parallel=False: the workers share out clips, not the copies of one.
-    if config.method == "eemd":
+    elif config.method == "eemd":
         # EMD-signal takes the noise as a share of the range from the least to the greatest sample.
         ensemble = EEMD(trials=config.trials, noise_width=config.noise / np.ptp(signal), parallel=False)
         ensemble.noise_seed(seed)
-        return ensemble.eemd(signal)
-    complete = CEEMDAN(trials=config.trials, epsilon=config.noise, parallel=False)
-    complete.noise_seed(seed)
-    return complete.ceemdan(signal)[:-1]  # the last is the residue
+        modes = ensemble.eemd(signal)
+    else:
+        complete = CEEMDAN(trials=config.trials, epsilon=config.noise, parallel=False)
+        complete.noise_seed(seed)
+        modes = complete.ceemdan(signal)[:-1]  # the last is the residue
+    return modes
 
 
 def analytic(modes: Samples) -> npt.NDArray[np.complex128]:

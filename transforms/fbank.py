@@ -113,4 +113,4 @@ class Fbank(FrontEnd):
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Temporaries of one clip: frames twice, spectrum and power."""
-        return 16 * self.n_fft * self.n_frames(n_samples)
+        return int(16 * self.n_fft * self.n_frames(n_samples))

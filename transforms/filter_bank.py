@@ -66,7 +66,7 @@ def fast_length(least: int) -> int:
     """
     if least < FAST_LENGTHS[0]:
         return least
-    octave = 2 ** ((least // FAST_LENGTHS[0]).bit_length() - 1)
+    octave: int = 2 ** ((least // FAST_LENGTHS[0]).bit_length() - 1)
     return min(n * factor for n in FAST_LENGTHS for factor in (octave, 2 * octave) if n * factor >= least)
 
 
@@ -95,10 +95,10 @@ class FilterBank(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         """Outputs (B, K, T) of waves (B, S), complex64 or, of float64 waves, complex128."""
         n_samples = index(wave.shape[-1])  # a plain number under torch.compile as well, whose graphs are for one length
-        table = self.table(n_samples, wave.device, wave.dtype)
+        table: Table = self.table(n_samples, wave.device, wave.dtype)
         spectrum = self._spectrum(wave, table)
         rows = [self._folded(spectrum, group) for group in table.groups]
-        output = torch.fft.ifft(torch.cat(rows, dim=1))
+        output: Tensor = torch.fft.ifft(torch.cat(rows, dim=1))
         return output[..., : 1 + n_samples // self.hop_length]
 
     def _spectrum(self, wave: Tensor, table: Table) -> Tensor:
@@ -116,11 +116,11 @@ class FilterBank(nn.Module):
     def _folded(self, spectrum: Tensor, group: Group) -> Tensor:
         """Products with one group's filters, folded modulo M: (B, k, M)."""
         places = group.positions + group.folds
-        bins = spectrum.gather(1, places.flatten().expand(len(spectrum), -1)).unflatten(1, places.shape)
+        bins: Tensor = spectrum.gather(1, places.flatten().expand(len(spectrum), -1)).unflatten(1, places.shape)
         products = bins * group.weights
         return products.sum(2) if places.shape[1] > 1 else products[:, :, 0]
 
-    @torch.compiler.assume_constant_result
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch does not say its type
     def table(self, n_samples: int, device: torch.device, dtype: torch.dtype) -> Table:
         """The table for clips of `n_samples`, made at first use."""
         n_frames = fast_length(-(-(n_samples + self.reach) // self.hop_length))
@@ -134,7 +134,7 @@ class FilterBank(nn.Module):
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Memory that `forward` needs in passing for one float32 clip of `n_samples` on a CPU, in bytes."""
-        table = self.table(index(n_samples), torch.device("cpu"), torch.float32)
+        table: Table = self.table(index(n_samples), torch.device("cpu"), torch.float32)
         largest = max(group.weights.numel() for group in table.groups)
         n_frames = table.groups[0].weights.shape[2]
         spectrum = 4 * table.n_fft + 8 * (table.last_bin - table.first_bin)

@@ -20,6 +20,9 @@ from audiossl.errors import UserError
 from .compress import build_compress
 from .config import FrontEndConfig
 
+# Far beyond any picture: what stands in a file of settings shall not ask for all memory there is.
+MOST = {"n_bins": 2**14, "n_mels": 2**14, "n_fft": 2**20, "win_length": 2**20}
+MOST_FILTER_WEIGHTS = 2**25  # rows times samples of the Fourier transform: 128 rows at 2**18
 CHUNK_BYTES = 24 * 2**20  # of temporaries at a time on a CPU: 16 to 32 MB measured best
 
 
@@ -96,7 +99,8 @@ class FrontEnd(nn.Module):
             wave = wave.to(torch.float32)
             chunk = self._chunk(wave)
             if len(wave) <= chunk:
-                return self.compress(self.transform(wave))
+                image: Tensor = self.compress(self.transform(wave))
+                return image
             return torch.cat([self.compress(self.transform(piece)) for piece in wave.split(chunk)])
 
     def _check(self, wave: Tensor) -> None:
@@ -179,8 +183,20 @@ def build_frontend(config: FrontEndConfig | str, **settings: Any) -> FrontEnd:
     if isinstance(config, str):
         config = config_of(config, settings)
     check_at_least(config, 1, "sample_rate", "hop_length")
+    check_size(config)
     module, name = HOMES[config.type]
-    return getattr(import_module(f".{module}", __package__), name)(config)
+    frontend: FrontEnd = getattr(import_module(f".{module}", __package__), name)(config)
+    return frontend
+
+
+def check_size(config: FrontEndConfig) -> None:
+    """Raise UserError for settings whose filters would fill the memory."""
+    for name, most in MOST.items():
+        if getattr(config, name, 0) > most:
+            raise UserError(f"frontend {name}={getattr(config, name)} is more than any picture needs: at most {most}.")
+    rows = max(getattr(config, "n_bins", 1), getattr(config, "n_mels", 1))
+    if rows * getattr(config, "n_fft", 1) > MOST_FILTER_WEIGHTS:
+        raise UserError(f"frontend n_fft={getattr(config, 'n_fft', 1)} is too much for {rows} rows: lower one of both.")
 
 
 def config_of(name: str, settings: dict[str, Any]) -> FrontEndConfig:
@@ -194,4 +210,5 @@ def config_of(name: str, settings: dict[str, Any]) -> FrontEndConfig:
             near = difflib.get_close_matches(key, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names)}."
             raise UserError(f"the front end {name} has no setting {key!r}; {hint}")
-    return known[name](**settings)
+    config: FrontEndConfig = known[name](**settings)
+    return config

@@ -158,7 +158,8 @@ class Gammatone(FilterBankFrontEnd):
         """Power, or magnitude, before compression."""
         if self.nnaudio is None:
             return super().transform(wave)
-        return self.nnaudio(wave).unsqueeze(1)
+        image: Tensor = self.nnaudio(wave).unsqueeze(1)
+        return image
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Temporaries of one clip."""

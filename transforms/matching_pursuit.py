@@ -51,12 +51,14 @@ class Pursuit(NamedTuple):
         The square of the k-th is the energy that the k-th atom took from the residual.
         """
         used = (correlations * self.used).unsqueeze(-1)
-        return torch.linalg.solve_triangular(self.factor, used, upper=False).squeeze(-1)
+        solved: Tensor = torch.linalg.solve_triangular(self.factor, used, upper=False).squeeze(-1)
+        return solved
 
     def coefficients(self, correlations: Tensor) -> Tensor:
         """Least-squares amplitudes of the atoms (N, K), of inner products (N, K) with them."""
         explained = self.explained(correlations).unsqueeze(-1)
-        return torch.linalg.solve_triangular(self.factor.mT, explained, upper=True).squeeze(-1)
+        solved: Tensor = torch.linalg.solve_triangular(self.factor.mT, explained, upper=True).squeeze(-1)
+        return solved
 
 
 @torch.no_grad()

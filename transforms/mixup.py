@@ -43,7 +43,7 @@ class MixupMemory(nn.Module):
     >>> memory = MixupMemory(4, (1, 2, 2))
     >>> memory.remember(torch.zeros(3, 1, 2, 2))
     >>> memory.remember(torch.ones(3, 1, 2, 2))
-    >>> len(memory), memory.power[:, 0, 0, 0].log().tolist()
+    >>> len(memory), memory.power[:, 0, 0, 0].log().round().tolist()
     (4, [1.0, 1.0, 0.0, 1.0])
     """
 
@@ -52,6 +52,9 @@ class MixupMemory(nn.Module):
     def __init__(self, n_clips: int, image_size: tuple[int, int, int]):
         super().__init__()
         self.n_clips, self.n_seen = n_clips, 0
+        # Rows of the memory that this step has replaced, and what stood there before; None: nobody will ask.
+        self._replaced: list[tuple[Tensor, Tensor]] | None = None
+        self._seen_before = 0
         # Kept as e^image, which saves an exponential at each drawing.
         self.register_buffer("power", torch.zeros(n_clips, *image_size))
 
@@ -64,10 +67,24 @@ class MixupMemory(nn.Module):
         image = image[-self.n_clips :]
         first = self.n_seen % self.n_clips
         room = min(len(image), self.n_clips - first)
-        torch.exp(image[:room], out=self.power[first : first + room])
-        if room < len(image):
-            torch.exp(image[room:], out=self.power[: len(image) - room])
+        for rows, new in (
+            (self.power[first : first + room], image[:room]),
+            (self.power[: len(image) - room], image[room:]),
+        ):
+            if self._replaced is not None:
+                self._replaced.append((rows, rows.clone()))
+            torch.exp(new, out=rows)
         self.n_seen += len(image)
+
+    def begin_step(self) -> None:
+        """Keep what is replaced from here on, so that `undo_step` can put it back."""
+        self._replaced, self._seen_before = [], self.n_seen
+
+    def undo_step(self) -> None:
+        """Forget the pictures since `begin_step`: the older ones that they replaced are back."""
+        for rows, before in reversed(self._replaced or []):
+            rows.copy_(before)
+        self._replaced, self.n_seen = [], self._seen_before
 
     def draw(self, n_clips: int, draws: Draws) -> Tensor:
         """Which clips of the memory to take, (n_clips,); all 0 while there is none."""

@@ -33,7 +33,7 @@ def row_places(hz: Tensor, config: ReassignedConfig) -> Tensor:
     """Places of frequencies on the axis of rows: 0 is the middle of the first row, 1 of the second."""
     if config.scale == "linear":
         return (hz - config.f_min) * ((config.n_bins - 1) / (config.f_max - config.f_min))
-    ends = hz_to_mel(torch.tensor([config.f_min, config.f_max], dtype=torch.float64), "slaney").tolist()
+    ends: list[float] = hz_to_mel(torch.tensor([config.f_min, config.f_max], dtype=torch.float64), "slaney").tolist()
     return (hz_to_mel(hz, "slaney") - ends[0]) * ((config.n_bins + 1) / (ends[1] - ends[0])) - 1.0
 
 

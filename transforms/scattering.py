@@ -36,7 +36,7 @@ DEVIATIONS_TO_THE_END = 4.5  # a Gaussian is then below 5e-5 of its peak
 def relative_width(config: ScatteringConfig) -> float:
     """s: standard deviation of a filter's spectrum as a share of its frequency."""
     octaves = math.log2(config.f_max / config.f_min)
-    q = 2.0 ** (-octaves / (config.n_bins - 1))
+    q = math.exp2(-octaves / (config.n_bins - 1))
     return (1.0 - q) / (1.0 + q) / math.sqrt(math.log(2.0))
 
 

@@ -116,7 +116,8 @@ class NnAudioSpectrum(Spectrum):
         padded = pad_centre(wave, self.n_fft, self.pad_mode)
         with full_precision_convolutions():
             spectrum = self.stft(padded, output_format="Complex")  # (B, F, T, 2)
-        return spectrum.transpose(1, 2)
+        by_frequency: Tensor = spectrum.transpose(1, 2)
+        return by_frequency
 
 
 def build_spectrum(config: FourierConfig) -> Spectrum:

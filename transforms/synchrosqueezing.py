@@ -48,7 +48,8 @@ def wavelet_frequencies(config: SynchrosqueezingConfig) -> Tensor:
     ratio = (config.f_max / config.f_min) ** (1.0 / (config.voices * (config.n_bins - 1)))
     beyond = math.ceil(math.log1p(DEVIATIONS_BEYOND / config.w0) / math.log(ratio))
     steps = torch.arange(-beyond, config.voices * (config.n_bins - 1) + beyond + 1, dtype=torch.float64)
-    return config.f_min * ratio**steps
+    frequencies: Tensor = config.f_min * ratio**steps
+    return frequencies
 
 
 def check_synchrosqueezing(config: SynchrosqueezingConfig) -> None:
@@ -107,7 +108,8 @@ class Synchrosqueezing(FrontEnd):
             rows, kept = self._rows(turn)
             kept &= power > self.config.threshold**2 * power.amax((1, 2), keepdim=True)
         image = power.new_zeros(len(wave), self.n_bins, power.shape[-1])
-        return (image.scatter_add(1, rows, power * kept) / self.norm).unsqueeze(1)
+        squeezed: Tensor = (image.scatter_add(1, rows, power * kept) / self.norm).unsqueeze(1)
+        return squeezed
 
     def _rows(self, turn: Tensor) -> tuple[Tensor, Tensor]:
         """Row of each frequency in cycles a sample, and whether it lies in the band; rows reach half a step around."""

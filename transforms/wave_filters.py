@@ -32,7 +32,8 @@ def filter_length(n_samples: int, sample_rate: int) -> int:
 
 def filtered(wave: Tensor, response: Tensor, n_fft: int) -> Tensor:
     """Multiply the spectrum of `n_fft` samples by a response (B, n_fft // 2 + 1), real or complex."""
-    return torch.fft.irfft(torch.fft.rfft(wave, n_fft) * response, n_fft)[:, : wave.shape[1]]
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(wave, n_fft) * response, n_fft)[:, : wave.shape[1]]
+    return filtered
 
 
 def tilt(wave: Tensor, octave_db: Tensor, sample_rate: int, pivot_hz: float = 1000.0) -> Tensor:

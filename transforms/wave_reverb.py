@@ -25,7 +25,8 @@ def convolve(wave: Tensor, impulse: Tensor) -> Tensor:
     impulse = impulse[:, :size]
     n = fast_length(size + impulse.shape[1] - 1)
     product = torch.fft.rfft(wave, n).mul_(torch.fft.rfft(impulse, n))
-    return torch.fft.irfft(product, n)[:, :size]
+    convolved: Tensor = torch.fft.irfft(product, n)[:, :size]
+    return convolved
 
 
 def synthetic_impulse(noise: Tensor, decay_s: Tensor, direct_db: Tensor, sample_rate: int) -> Tensor:

@@ -52,7 +52,8 @@ def _oversampled(wave: Tensor, factor: Tensor) -> Tensor:
     corner = (n_fft / 2) / factor[:, None]
     slope = ((corner - bins) / (EDGE * corner)).clamp(0.0, 1.0)
     spectrum = spectrum * torch.where(factor[:, None] > 1.0, slope, 1.0)
-    return torch.fft.irfft(spectrum, OVERSAMPLING * n_fft) * OVERSAMPLING
+    fine: Tensor = torch.fft.irfft(spectrum, OVERSAMPLING * n_fft) * OVERSAMPLING
+    return fine
 
 
 def speed(wave: Tensor, factor: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ def analytic_signal(wave: Tensor) -> Tensor:
     positive = slice(1, (n_samples + 1) // 2)  # neither 0 Hz nor, of even lengths, half of the sample rate
     gain = torch.ones(spectrum.shape[-1], dtype=wave.dtype, device=wave.device)
     gain[positive] = 2.0
-    return torch.fft.ifft(spectrum * gain, n=n_samples)
+    analytic: Tensor = torch.fft.ifft(spectrum * gain, n=n_samples)
+    return analytic
 
 
 def hann_around(half: int) -> Tensor:

@@ -97,7 +97,8 @@ def effective_rank(z: Tensor) -> Tensor:
     """How many directions the rows of each group fill, (P,), from 1 to min(B, d); a monitor, without gradient.
 
     e to the entropy of the Gram matrix's eigenvalues, taken as shares of their sum (Roy and Vetterli, The effective
-    rank, 2007). RankMe (Garrido et al., 2023) takes their roots, which give larger numbers. 0 for rows of zeros.
+    rank, 2007). RankMe (Garrido et al., 2023) takes their roots, which give larger numbers. 0 for rows of zeros,
+    NaN for rows that are not finite.
 
     Shape: (..., B, d) to (...).
 
@@ -106,10 +107,13 @@ def effective_rank(z: Tensor) -> Tensor:
     """
     with torch.autocast(z.device.type, enabled=False):
         x = _smaller_side_first(at_least_float32(z))
-        eigenvalues = torch.linalg.eigvalsh(x @ x.mT).clamp(min=0.0)
+        gram = x @ x.mT
+        finite = gram.isfinite().all(-1).all(-1)  # of others eigenvalues are refused with an error
+        eigenvalues = torch.linalg.eigvalsh(gram.where(finite[..., None, None], 0.0)).clamp(min=0.0)
     total = eigenvalues.sum(-1, keepdim=True)
     entropy = torch.special.entr(eigenvalues / total).sum(-1)
-    return entropy.exp().where(total[..., 0] > 0.0, 0.0)
+    rank: Tensor = entropy.exp().where(total[..., 0] > 0.0, 0.0).where(finite, torch.nan)
+    return rank
 
 
 class _CodingRate(torch.autograd.Function):
@@ -150,6 +154,8 @@ def _cholesky(matrix: Tensor) -> Tensor:
     thousand times EMP-SSL's: then a little is added to the diagonal, and more if that was not enough. The rate is too
     large by it, but there is one.
     """
+    factor: Tensor
+    info: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
     jitter = matrix.diagonal(dim1=-2, dim2=-1).amax(-1) * (matrix.shape[-1] * torch.finfo(matrix.dtype).eps)
     for more in (1.0, 10.0, 100.0):

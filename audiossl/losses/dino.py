@@ -126,6 +126,13 @@ class Centre(nn.Module):
         self.centre.lerp_(total[:-1] / total[-1], 1.0 - self.momentum)
         self._sum, self._rows = None, 0
 
+    def begin_step(self) -> None:
+        """Nothing is observed yet between two updates."""
+
+    def undo_step(self) -> None:
+        """Forget what was observed since the last update: the step does not count."""
+        self._sum, self._rows = None, 0
+
     @torch.no_grad()
     def targets(self, embeddings: Tensor, prototypes: Tensor, temperature: float) -> Iterator[Tensor]:
         """Sharpened, centred prototypes of the teacher: softmax((t - c) / temperature), a few rows at a time.

@@ -29,4 +29,5 @@ def invariance(z: Tensor) -> Tensor:
     (tensor(1.), tensor(0.7071))
     """
     with torch.autocast(z.device.type, enabled=False):
-        return torch.linalg.vector_norm(checked(z).mean(0), dim=-1).mean()
+        alike: Tensor = torch.linalg.vector_norm(checked(z).mean(0), dim=-1).mean()
+        return alike

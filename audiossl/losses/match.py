@@ -57,7 +57,8 @@ def match_by_features(student: Tensor, teacher: Tensor) -> Tensor:
         theirs = functional.normalize(teacher.float(), dim=-1).transpose(0, 1).flatten(1, 2)
         cosines = torch.bmm(mine, theirs.transpose(1, 2))  # (B, V P, G N)
     best = cosines.unflatten(2, (n_teacher_views, -1)).argmax(-1)
-    return best.unflatten(1, (n_views, -1)).permute(3, 1, 0, 2)
+    by_view: Tensor = best.unflatten(1, (n_views, -1)).permute(3, 1, 0, 2)
+    return by_view
 
 
 @torch.no_grad()

@@ -67,9 +67,10 @@ def prototype_cross_entropy(
     with torch.autocast(prototypes.device.type, enabled=False):
         with torch.no_grad():
             stored = _store(targets, n_targets, len(prototypes), prototypes.device)
-        return _PrototypeCrossEntropy.apply(
+        loss: Tensor = _PrototypeCrossEntropy.apply(
             embeddings.float(), matches, weights.float(), prototypes.float(), stored, temperature, wanted
         )
+        return loss
 
 
 def _store(targets: Iterable[Tensor], n_rows: int, n_prototypes: int, device: torch.device) -> Tensor:

@@ -187,7 +187,10 @@ def test_a_matrix_that_rounding_made_indefinite_gets_a_factor():
     rate.sum().backward()
     assert rate.isfinite().all()
     assert z.grad.isfinite().all()
-    assert rate[2].item() == pytest.approx(max_coding_rate(100, 256, 1e-7), rel=1e-5)  # left as it was
+    assert rate[2].item() == pytest.approx(max_coding_rate(100, 256, 1e-7), rel=1e-5)
+    assert torch.equal(rate[2:], coding_rate(z[2:], eps=1e-7))  # left as it was
+    exact = plain(z[:2].detach().double(), 1e-7)
+    assert ((rate[:2] > exact) & (rate[:2] < 2.0 * exact)).all()  # too large, as said, but no more than that
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -223,6 +226,12 @@ def test_effective_rank_is_e_to_the_entropy_of_the_spectrum(shape):
     mine = effective_rank(z)
     assert not mine.requires_grad
     torch.testing.assert_close(mine.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_effective_rank_does_not_know_how_long_the_rows_are():
+    z = leaf(3, 7, 20).detach()
+    for scale in (1e-4, 1e3):
+        torch.testing.assert_close(effective_rank(scale * z), effective_rank(z), atol=1e-3, rtol=1e-3)
 
 
 def test_effective_rank_counts_directions():

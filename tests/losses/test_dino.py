@@ -39,6 +39,19 @@ def test_view_loss_and_its_gradients_equal_the_plain_formula(n_views):
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_view_with_another_clip_mixed_in_answers_to_both_in_their_shares():
+    torch.manual_seed(6)
+    z, w = F.normalize(torch.randn(3, 4, 6), dim=-1), torch.randn(9, 6)
+    targets, partner, share = torch.randn(2, 4, 9).mul(4).softmax(-1), torch.tensor([2, 0, 3, 0]), torch.rand(3, 4)
+    log_p = F.log_softmax(z @ w.T / 0.1, dim=-1)
+    own = [-(targets[i] * log_p[v]).sum(-1) for i, v in view_pairs(2, 3)]
+    other = [-(targets[i][partner] * log_p[v]).sum(-1) for i, v in view_pairs(2, 3)]
+    shares = [share[v] for _, v in view_pairs(2, 3)]
+    expected = torch.stack([(1 - s) * a + s * b for a, b, s in zip(own, other, shares, strict=True)]).mean()
+    mine = view_loss(z, w, targets.flatten(0, 1).split(5), 2, 0.1, partner, share)
+    torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_view_loss_is_least_where_the_student_agrees():
     targets = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
     entropy = -(targets[0] * targets[0].log()).sum()

@@ -1,5 +1,8 @@
 """KoLeo against its formula, and where a formula alone would break."""
 
+import math
+
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -22,6 +25,29 @@ def test_repeated_clips_and_single_clips_stay_finite():
         loss.backward()
         assert loss.isfinite()
         assert x.grad.isfinite().all()
+
+
+def test_a_clip_alone_costs_nothing_and_two_are_each_others_neighbours():
+    torch.manual_seed(0)
+    one, two = torch.randn(1, 3), torch.randn(2, 3)
+    assert koleo_loss(one).item() == 0.0
+    distance = (F.normalize(two[:1]) - F.normalize(two[1:])).norm()
+    torch.testing.assert_close(koleo_loss(two), -distance.log(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-3])
+def test_repeated_clips_are_twice_eps_apart(eps):
+    # Of the root and of the logarithm; 1e-6 is the default.
+    loss = koleo_loss(torch.ones(5, 3)) if eps == 1e-6 else koleo_loss(torch.ones(5, 3), eps)
+    assert loss.item() == pytest.approx(-math.log(2 * eps), rel=1e-5)
+
+
+def test_it_is_computed_in_float32_under_autocast():
+    torch.manual_seed(0)
+    x = torch.randn(12, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = koleo_loss(x)
+    assert torch.equal(low, koleo_loss(x))
 
 
 def test_following_its_gradient_spreads_a_crowd():

@@ -60,7 +60,8 @@ def test_the_loss_is_the_papers(unit, weight):
     assert out.loss.item() == pytest.approx(-(rate + factor * alike).item(), rel=1e-5)
     assert out.logs["coding_rate"].item() == pytest.approx(rate.item(), rel=1e-5)
     least, most = collapse_coding_rate(16, 0.2), max_coding_rate(6, 16, 0.2)
-    assert out.logs["rate_share"].item() == pytest.approx((rate.item() - least) / (most - least), rel=1e-4)
+    # A share of what is left above collapse, here next to nothing: in float32 a difference of two equal digits.
+    assert out.logs["rate_share"].item() == pytest.approx((rate.item() - least) / (most - least), abs=1e-6)
 
 
 def test_the_potential_in_its_place():
@@ -184,6 +185,7 @@ def test_patches_of_silence_collapse_and_the_logs_show_it():
     assert logs["invariance"].item() == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.distributed
 @pytest.mark.parametrize(("spread", "groups"), [("coding_rate", "1"), ("uniformity", "2")])
 def test_two_ranks_are_one_process(tmp_path, spread, groups):
     with socket.socket() as free:
