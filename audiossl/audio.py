@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeAlias
 
 import numpy as np
 import soundfile
@@ -23,7 +23,7 @@ import soxr
 
 from audiossl.errors import UserError
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+Source: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | soundfile.SoundFile
 Channels = Literal["mix", "first", "each"]
 
 # fmt: off
@@ -37,8 +37,18 @@ AUDIO_SUFFIXES = frozenset({
 _MARGIN = 160
 # Frames that an MP3 may be short of its header: the encoder's padding, at most two MPEG frames.
 _MP3_SLACK = 2 * 1152
+# Frames that are decoded before a part of an MP3, which keeps some of its sound in them: without, it begins with noise.
+# Measured: 5 x 1152 are too few for a steady tone, 10 x 1152 give the samples of the whole file.
+_MP3_BEFORE = 20 * 1152
 # Above this a header's length is a placeholder of a program that wrote into a pipe.
 _PLACEHOLDER = 2**31 - 2**16
+# Samples of a channel that a byte can stand for: FLAC packs 65,535 equal ones into 11 bytes, Vorbis and Opus fewer.
+# A header that promises more is damaged: nobody shall make room for it, or cut it into a million clips.
+_MOST_SAMPLES_PER_BYTE = 8192
+# Rates further apart are not meant: a header that says 1 Hz would make 16,000 samples of each.
+_MOST_RESAMPLED = 1000
+# Samples that are decoded at a time: memory grows with what is there, and not with what a header promises.
+_BLOCK = 1 << 22
 
 
 class AudioError(UserError):
@@ -64,7 +74,7 @@ def info(source: Source) -> AudioInfo:
 
     Raises `AudioError` when it is missing, empty, not audio, or has no samples.
     """
-    with _opened(source) as file:
+    with opened(source) as file:
         return AudioInfo(file.samplerate, file.frames, file.channels)
 
 
@@ -79,7 +89,8 @@ def load(
 
     `channels`: "mix" (their mean) and "first" give (S,), "each" gives (C, S). The wave is resampled to
     `sample_rate` when one is given. A part that runs past the end is as long as the file allows.
-    Raises `AudioError` for what is missing, empty, truncated, not audio, of 0 samples, or holds NaN or Inf.
+    Raises `AudioError` for what is missing, empty, truncated, not audio, of 0 samples, or holds NaN or Inf, and for a
+    rate that cannot be meant.
 
     >>> memory = io.BytesIO()
     >>> soundfile.write(memory, np.zeros(8000), 8000, format="WAV")
@@ -87,8 +98,12 @@ def load(
     >>> wave.shape, rate_of_file
     ((8000,), 8000)
     """
-    with _opened(source) as file:
+    with opened(source) as file:
         rate = file.samplerate
+        if not 1 / _MOST_RESAMPLED <= (sample_rate or rate) / rate <= _MOST_RESAMPLED:
+            raise AudioError(
+                f"{name_of(source)} says {rate} Hz, which cannot become {sample_rate} Hz: its header is damaged."
+            )
         if not 0 <= start_s * rate < file.frames:
             raise AudioError(
                 f"{name_of(source)} is {file.frames / rate:g} s long; nothing can be read at {start_s:g} s."
@@ -99,6 +114,8 @@ def load(
             wave = _read(file, source, first, last, channels)
         else:
             wave = _read_resampled(file, source, sample_rate, start_s, duration_s, channels)
+    if not len(wave):
+        raise AudioError(f"{name_of(source)} is too short for a sample at {sample_rate} Hz: its header says {rate} Hz.")
     return np.ascontiguousarray(wave.T), rate
 
 
@@ -184,14 +201,14 @@ def readable_formats() -> dict[str, bool]:
     return {**plain, "Ogg Vorbis": "VORBIS" in ogg, "Opus": "OPUS" in ogg}
 
 
-def encode(samples: np.ndarray, sample_rate: int, form: str = "WAV") -> bytes:
-    """Bytes of a file of one channel and 16 bits that holds int16 samples (S,), in a format that libsndfile writes.
+def encode(samples: np.ndarray, sample_rate: int, form: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    """Bytes of a file of one channel that holds int16 samples (S,), in a format and subtype that libsndfile writes.
 
     >>> encode(np.zeros(100, np.int16), 8000)[:4], len(encode(np.zeros(100, np.int16), 8000))
     (b'RIFF', 244)
     """
     encoded = io.BytesIO()
-    soundfile.write(encoded, samples, sample_rate, subtype="PCM_16", format=form)
+    soundfile.write(encoded, samples, sample_rate, subtype=subtype, format=form)
     return encoded.getvalue()
 
 
@@ -214,16 +231,20 @@ def name_of(source: Source) -> str:
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source)
     name = getattr(source, "name", None)
-    return name if isinstance(name, str) else "the audio in memory"
+    return os.fsdecode(name) if isinstance(name, (str, bytes)) else "the audio in memory"
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[soundfile.SoundFile]:
-    """An open, plausible sound file; every failure inside becomes an `AudioError` that names the source."""
+def opened(source: Source) -> Iterator[soundfile.SoundFile]:
+    """An open, plausible sound file, of which every failure inside becomes an `AudioError`; an open one stays so."""
     name = name_of(source)
     try:
-        with soundfile.SoundFile(_readable(source, name)) as file:
-            _check_header(file, name)
+        if isinstance(source, soundfile.SoundFile):
+            yield source
+            return
+        readable = _readable(source, name)
+        with soundfile.SoundFile(readable) as file:
+            _check_header(file, name, _n_bytes(readable))
             yield file
     except soundfile.LibsndfileError as error:
         reason = error.error_string.rstrip(". ")
@@ -255,11 +276,22 @@ def _readable(source: Source, name: str) -> bytes | str | BinaryIO:
     return io.BytesIO(source)
 
 
-def _check_header(file: soundfile.SoundFile, name: str) -> None:
+def _n_bytes(source: bytes | str | BinaryIO) -> int:
+    if isinstance(source, (bytes, str)):
+        return os.path.getsize(source)
+    place = source.tell()
+    n_bytes = source.seek(0, os.SEEK_END)
+    source.seek(place)
+    return n_bytes
+
+
+def _check_header(file: soundfile.SoundFile, name: str, n_bytes: int) -> None:
     if file.frames == 0:
         raise AudioError(f"{name} holds no samples: it is empty or truncated.")
     if file.frames > 2**60:
         raise AudioError(f"{name} does not say how long it is; write it anew, for example with ffmpeg.")
+    if file.frames > _MOST_SAMPLES_PER_BYTE * n_bytes:
+        raise AudioError(f"{name} promises {file.frames} samples in {n_bytes} bytes: its header is damaged.")
     # libsndfile shortens a PCM file whose header promises more than is there, and tells only its log.
     found = re.search(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.M)
     if found:
@@ -271,8 +303,7 @@ def _check_header(file: soundfile.SoundFile, name: str) -> None:
 def _read(file: soundfile.SoundFile, source: Source, first: int, last: int | None, channels: Channels) -> np.ndarray:
     """Frames [first, last) of the file's own rate: (S,), or (S, C) for "each"."""
     stop = file.frames if last is None else min(last, file.frames)
-    file.seek(first)
-    frames = file.read(stop - first, dtype="float32", always_2d=True)
+    frames = _frames(file, first, stop)
     slack = _MP3_SLACK + 0.01 * (stop - first) if file.format == "MP3" else 0
     if len(frames) == 0 or len(frames) < stop - first - slack:
         raise AudioError(f"{name_of(source)} is truncated: {len(frames)} of {stop - first} samples are there.")
@@ -285,6 +316,21 @@ def _read(file: soundfile.SoundFile, source: Source, first: int, last: int | Non
     if not np.isfinite(wave).all():
         raise AudioError(f"{name_of(source)} holds NaN or Inf; repair it or leave it out.")
     return wave
+
+
+def _frames(file: soundfile.SoundFile, first: int, stop: int) -> np.ndarray:
+    """Frames (S, C) of a file from `first` on, fewer than asked for where it ends before `stop`."""
+    blocks, at_a_time = [], max(1, _BLOCK // file.channels)
+    for start in range(first, max(stop, first + 1), at_a_time):
+        # Before each block, since soundfile seeks after each reading.
+        before = min(start, _MP3_BEFORE) if file.format == "MP3" else 0
+        n_frames = before + min(at_a_time, stop - start)
+        if file.seek(start - before) != start - before:  # a damaged Opus file says 3e18
+            break
+        blocks.append(file.read(n_frames, dtype="float32", always_2d=True)[before:])
+        if len(blocks[-1]) < n_frames - before:
+            break
+    return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty((0, file.channels), np.float32), *blocks])
 
 
 def _read_resampled(

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import audiossl
 from audiossl.classifier import Classifier
@@ -20,6 +19,8 @@ from audiossl.encoder import AudioEncoder, Folder
 from audiossl.errors import UserError
 from audiossl.heads import ClassifierHead
 from audiossl.model_card import classifier_card
+from audiossl.reading import read_json
+from audiossl.reading_tensors import read_safetensors
 from audiossl.whole_folder import written_whole
 
 FORMAT = 1
@@ -58,9 +59,10 @@ def save(classifier: Classifier, folder: Folder, extra: Mapping[str, Any]) -> No
 
 def _is_classifier(place: Path) -> bool:
     try:
-        return json.loads((place / CONFIG).read_text(encoding="utf-8")).get("kind") == KIND
-    except (OSError, ValueError, AttributeError):
+        content = read_json(place / CONFIG)
+    except (OSError, ValueError):
         return False
+    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def open_classifier(folder: Folder) -> Classifier:
@@ -68,27 +70,31 @@ def open_classifier(folder: Folder) -> Classifier:
     place = Path(folder)
     if not _is_classifier(place):
         raise UserError(_no_classifier(place))
-    config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(place / CONFIG)
     if config.get("format") != FORMAT:
         raise UserError(
             f"{place / CONFIG} is of format {config.get('format')}, audiossl {audiossl.__version__} reads {FORMAT}: "
             "install the version that wrote it."
         )
-    encoder = AudioEncoder.from_pretrained(place / ENCODER)
-    labels = config.get("labels")
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+    labels, several, unknown_below = (config.get(key) for key in ("labels", "multi_label", "unknown_below"))
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise UserError(f"{place / CONFIG} has labels={labels!r}: expected a list of names.")
+    if not isinstance(several, bool) or not isinstance(unknown_below, int | float):
+        raise UserError(f"{place / CONFIG} has no multi_label or unknown_below: the file is damaged.")
+    encoder = AudioEncoder.from_pretrained(place / ENCODER)
     head = ClassifierHead(encoder.dim, len(labels))
     try:
-        head.load_state_dict(load_file(place / HEAD))
-    except (OSError, SafetensorError) as error:
+        head.load_state_dict(read_safetensors(place / HEAD))
+    except (OSError, ValueError) as error:
         raise UserError(f"{place / HEAD} is missing, damaged or cut off ({error}): copy it again.") from None
     except RuntimeError:
         raise UserError(
             f"{place / HEAD} does not fit: {CONFIG} has {len(labels)} labels and the encoder {encoder.dim} numbers."
         ) from None
-    classifier = Classifier(encoder, head, labels, bool(config["multi_label"]), float(config["unknown_below"]))
-    return classifier.eval()
+    try:
+        return Classifier(encoder, head, labels, several, float(unknown_below)).eval()
+    except UserError as error:
+        raise UserError(f"{place / CONFIG}: {error}") from None
 
 
 def _no_classifier(place: Path) -> str:

@@ -51,6 +51,7 @@ def featurize_flags(parser: argparse.ArgumentParser) -> None:
     add("--device", help="cpu, cuda ...; default: a GPU when there is one")
     bad = "a file that cannot be read: keep a row with the reason (default), leave it out, or stop"
     add("--errors", choices=CHOICES["errors"], default="record", help=bad)
+    add("--outside", action="store_true", help="let a manifest name files outside of its own folder")
     add("--overwrite", action="store_true", help="replace the file OUT when it exists")
     add("--json", action="store_true", help="print what was done as one line of JSON")
     add("--quiet", action="store_true", help="no progress bar, no summary")
@@ -69,6 +70,7 @@ def featurize(given: argparse.Namespace) -> int:
         given.batch_size,
         given.workers,
         given.errors,
+        given.outside,
     )
     out = Path(given.output)
     is_folder = out.is_dir() or not out.suffix or given.output.endswith(os.sep)
@@ -96,7 +98,7 @@ def _into_file(given: argparse.Namespace, config: EmbedConfig) -> dict[str, Any]
     from audiossl.featurize import featurize as embed
 
     # Each input by itself: a name typed wrongly is a mistake here, not one bad file among many.
-    items = Items(tuple(part for name in given.inputs for part in find_items(name).parts))
+    items = Items(tuple(part for name in given.inputs for part in find_items(name, outside=config.outside).parts))
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)

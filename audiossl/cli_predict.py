@@ -31,6 +31,7 @@ def predict_flags(parser: argparse.ArgumentParser) -> None:
     add("--top", type=int, default=1, metavar="N", help="with --json, so many labels a row; default: %(default)s")
     add("--batch-size", type=int, default=64, metavar="N", help="windows at a time; default: %(default)s")
     add("--device", help="cpu, cuda ...; default: a GPU when there is one")
+    add("--outside", action="store_true", help="let a manifest name files outside of its own folder")
     add("--overwrite", action="store_true", help="replace the file OUT.csv when it exists")
     add("--json", action="store_true", help="print one line of JSON for each row")
 
@@ -48,7 +49,7 @@ def predict(given: argparse.Namespace) -> int:
     from audiossl.embed.sources import Items, find_items
     from audiossl.predict import predict as name
 
-    items = Items(tuple(part for path in given.inputs for part in find_items(path).parts))
+    items = Items(tuple(part for path in given.inputs for part in find_items(path, outside=given.outside).parts))
     found = name(
         items,
         given.model,

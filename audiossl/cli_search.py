@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiossl.errors import UserError
@@ -66,11 +65,10 @@ def _print_neighbours(found: FeaturizeResult, given: argparse.Namespace) -> None
         warnings.simplefilter("ignore", UserWarning)  # that one query is far from the model's mean says little
         query = embed_query(found, given.queries, given.model, device=given.device)
     if given.approximate:
+        from audiossl.data.config import DataConfig, cache_root
         from audiossl.search_index import nearly_nearest
 
-        place = Path(given.embeddings)
-        keep_in = place if place.is_dir() else place.parent
-        rows, cosines = nearly_nearest(found.embeddings, query.embeddings, given.k, keep_in)
+        rows, cosines = nearly_nearest(found.embeddings, query.embeddings, given.k, cache_root(DataConfig()) / "search")
     else:
         rows, cosines = nearest(found.embeddings, query.embeddings, given.k)
     for asked, places, values in zip(query.table, rows.tolist(), cosines.tolist(), strict=True):

@@ -9,12 +9,12 @@ import os
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from audiossl.errors import UserError
+from audiossl.reading import check_yaml, yaml_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +51,27 @@ def read_yaml(path: str | os.PathLike[str]) -> list[Setting]:
     Raises `UserError` for a missing file, one that is not YAML or no mapping, and a key that stands twice.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = yaml_text(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, UnicodeDecodeError):
+            reason = "it is not UTF-8 text"
         raise UserError(f"--config {path} cannot be read ({reason}); give the path of a YAML file.") from None
     try:
         loader = yaml.SafeLoader(io.StringIO(text))
         root = loader.get_single_node()
+        check_yaml(root)
         if root is None:
             return []
         if not isinstance(root, yaml.MappingNode):
             raise UserError(f"{path} line 1: keys and values are needed here, such as `run: {{epochs: 10}}`.")
         return list(_settings_of(loader, root, "", str(path)))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError(f"{path}: this is nested too deeply; correct it.") from None
+    # A date such as 2024-99-99 is a ValueError, and a tag on a value of another kind anything.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error

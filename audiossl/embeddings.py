@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from audiossl.errors import UserError
+from audiossl.reading import parse_json, read_arrays
 
 # Columns of the table with the type of their numbers; None stands where a file could not be read.
 COLUMNS: dict[str, type] = {
@@ -206,12 +207,12 @@ def load_embeddings(path: str | os.PathLike[str]) -> FeaturizeResult:
         else:
             table = parquet.read_table(place)
         vectors = table["embedding"].combine_chunks()
-        meta = json.loads(table.schema.metadata[b"audiossl"])
+        meta = parse_json(table.schema.metadata[b"audiossl"])
         embeddings = vectors.flatten().to_numpy().reshape(len(table), vectors.type.list_size)
         return _loaded(embeddings, table.select(list(COLUMNS)).to_pylist(), meta)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file can make its reader trip over anything
         raise UserError(f"{place} cannot be read as embeddings ({error}): give a file that featurize wrote.") from error
 
 
@@ -219,12 +220,12 @@ SHARD = "embeddings-"
 
 
 def _from_npz(path: Path) -> FeaturizeResult:
-    with np.load(path) as arrays:
-        columns = {name: arrays["files" if name == "file" else name].tolist() for name in COLUMNS}
-        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        for row in rows:
-            row.update({k: None for k, v in row.items() if v != v or (v == "" and k == "channel")})
-        return _loaded(arrays["embeddings"], rows, json.loads(str(arrays["meta"])))
+    arrays = read_arrays(path)
+    columns = {name: arrays["files" if name == "file" else name].tolist() for name in COLUMNS}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for row in rows:
+        row.update({k: None for k, v in row.items() if v != v or (v == "" and k == "channel")})
+    return _loaded(arrays["embeddings"], rows, parse_json(str(arrays["meta"])))
 
 
 def _loaded(embeddings: np.ndarray, table: list[dict[str, Any]], meta: dict[str, Any]) -> FeaturizeResult:

@@ -85,10 +85,13 @@ class AudioEncoder(nn.Module):
         self.dim = backbone.feature_dim
 
     @classmethod
-    def build(cls, config: EncoderConfig, normalize: Normalize | None = None) -> AudioEncoder:
+    def build(
+        cls, config: EncoderConfig, normalize: Normalize | None = None, most_weights: int | None = None
+    ) -> AudioEncoder:
         """Build an encoder with random weights; `normalize` holds the statistics of the training clips.
 
-        Raises UserError for settings that cannot be built from, and for statistics of another front end.
+        Raises UserError for settings that cannot be built from, for statistics of another front end, and for a network
+        of more than `most_weights`, before room is made for it.
         """
         if not config.clip_s > 0:
             raise UserError(f"clip_s={config.clip_s} must be positive (seconds).")
@@ -97,14 +100,18 @@ class AudioEncoder(nn.Module):
         frontend = build_frontend(config.frontend)
         frames = frontend.n_frames(round(config.clip_s * frontend.sample_rate))
         size = (frontend.n_bins, frames)
-        backbone: Backbone | BagOfPatches
-        if config.bag is None:
-            backbone = build_backbone(config.backbone, size, frontend.n_channels)
-        else:
-            backbone = BagOfPatches(
-                config.backbone, config.bag, config.patches, size, config.clip_s, frontend.n_channels
-            )
-        return cls(frontend, normalize or Normalize(), backbone, config)
+
+        def network() -> Backbone | BagOfPatches:
+            if config.bag is None:
+                return build_backbone(config.backbone, size, frontend.n_channels)
+            return BagOfPatches(config.backbone, config.bag, config.patches, size, config.clip_s, frontend.n_channels)
+
+        if most_weights is not None and (config.bag is not None or config.backbone.name.startswith("timm/")):
+            with torch.device("meta"):  # of any size: our own networks are not that large
+                n_weights = sum(weight.numel() for weight in network().parameters())
+            if n_weights > most_weights:
+                raise UserError(f"the network that is described has {n_weights} weights, and not {most_weights}.")
+        return cls(frontend, normalize or Normalize(), network(), config)
 
     @property
     def network(self) -> Backbone:

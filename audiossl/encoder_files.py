@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 import audiossl
@@ -28,6 +27,8 @@ from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
 from audiossl.hub import fetch, looks_like_a_name
 from audiossl.model_card import model_card
+from audiossl.reading import read_json
+from audiossl.reading_tensors import read_safetensors
 from audiossl.transforms import FrontEndConfig, Normalize, PatchesConfig
 from audiossl.transforms.config import fingerprint_of
 from audiossl.whole_folder import written_whole
@@ -137,7 +138,7 @@ def _no_encoder(place: Path) -> str:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): the file is damaged.") from None
     if not isinstance(content, dict):
@@ -187,7 +188,7 @@ def _frontend(config: Mapping[str, Any], path: Path) -> FrontEndConfig:
     """Settings of the front end, of the class that its type names."""
     values = config.get("frontend")
     known = FrontEndConfig.get_known_choices()
-    if isinstance(values, dict) and values.get("type") not in known:
+    if isinstance(values, dict) and values.get("type") not in list(known):  # in a list anything may be looked for
         raise UserError(f"{path} has frontend.type={values.get('type')!r}: expected one of {', '.join(known)}.")
     kind = known[values["type"]] if isinstance(values, dict) else FrontEndConfig
     return _section(kind, config, "frontend", path)
@@ -229,9 +230,13 @@ def _assemble(config: Mapping[str, Any], path: Path, weights: Path) -> AudioEnco
     try:
         with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced: leave the caller's draws alone
             normalize = Normalize(tensors["normalize.mean"], tensors["normalize.std"], statistics_of)
-            encoder = AudioEncoder.build(encoder_config, normalize)
+            n_weights = sum(tensor.numel() for tensor in tensors.values())
+            encoder = AudioEncoder.build(encoder_config, normalize, n_weights)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    except Exception as error:  # sizes that no memory holds, numbers that overflow
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} describes an encoder that cannot be built ({reason}): the file is damaged.") from None
     _load_strictly(encoder, tensors, weights)
     return encoder.eval()
 
@@ -240,8 +245,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{path} is missing: the folder of the encoder is incomplete.")
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return read_safetensors(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or cut off ({error}): copy it again.") from None
 
 

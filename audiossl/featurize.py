@@ -52,6 +52,7 @@ def featurize(
     device: str | torch.device | None = None,
     errors: str = "record",
     progress: bool = True,
+    outside: bool = False,
 ) -> FeaturizeResult:
     """Embed recordings with a pretrained encoder.
 
@@ -79,6 +80,7 @@ def featurize(
             `result.skipped` ("skip"), or ends the call ("raise"). Windows before the place where a long recording
             breaks off are kept.
         progress: show a bar when standard error is a terminal.
+        outside: let a manifest name files outside of its own folder.
 
     Returns a `FeaturizeResult` in the order of the inputs: `.embeddings` (N, D) float32, `.table`, `.meta`.
     Raises `UserError` for inputs without a recording, arrays without `sample_rate`, settings that make no
@@ -88,8 +90,9 @@ def featurize(
         result = audiossl.featurize("my_sounds/", model="runs/first/encoder")
         result.to_parquet("my_sounds.parquet")
     """
-    config = EmbedConfig(level, window_s, hop_s, pool, tuple(layers), channels, normalize, batch_size, workers, errors)
-    items = find_items(inputs, sample_rate)
+    settings = (level, window_s, hop_s, pool, tuple(layers), channels, normalize, batch_size, workers, errors, outside)
+    config = EmbedConfig(*settings)
+    items = find_items(inputs, sample_rate, outside)
     table: list[dict[str, Any]] = []
     parts: list[np.ndarray] = []
     skipped: list[tuple[str, str]] = []
@@ -113,7 +116,7 @@ def featurize(
 def ready(model: Model | AudioEncoder, config: EmbedConfig, device: str | torch.device | None) -> Iterator[RowMaker]:
     """The encoder on its device, in eval mode and full precision; it comes back as it was."""
     encoder, device = _load(model, device)
-    training, before = encoder.training, next(encoder.parameters()).device
+    training, before = encoder.training, _device_of(encoder)
     encoder.to(device).eval()
     try:
         # Convolutions in full float32: TF32 on a GPU differs by about 1e-3 between batch sizes.
@@ -143,7 +146,12 @@ def _load(model: Model | AudioEncoder, device: str | torch.device | None) -> tup
         from audiossl.encoder import load_model
 
         return load_model(model), default_device() if device is None else check_device(device)
-    return model, next(model.parameters()).device if device is None else check_device(device)
+    return model, _device_of(model) if device is None else check_device(device)
+
+
+def _device_of(model: torch.nn.Module) -> torch.device:
+    """Where its parameters are; without any it computes wherever its input is."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def default_device() -> torch.device:
@@ -172,7 +180,8 @@ def describe(model: Model | AudioEncoder, maker: RowMaker) -> dict[str, Any]:
     """What the numbers depend on: the model and its checksum, settings, statistics, versions."""
     described, cut = getattr(maker.embedder.encoder, "config", None), maker.cut
     settings = asdict(maker.config)
-    del settings["batch_size"], settings["workers"], settings["errors"]  # which change no number
+    for name in ("batch_size", "workers", "errors", "outside"):  # which change no number
+        del settings[name]
     return {
         "model": os.fspath(model) if isinstance(model, (str, os.PathLike)) else type(model).__name__,
         "model_sha256": _checksum(maker.embedder.encoder),

@@ -101,6 +101,7 @@ def predict(
     device: str | torch.device | None = None,
     errors: str = "record",
     progress: bool = False,
+    outside: bool = False,
 ) -> Predictions:
     """Name recordings, or the windows of long ones.
 
@@ -118,9 +119,9 @@ def predict(
         device: "cpu", "cuda" ...
         errors: as of `audiossl.featurize`.
         progress: show a bar when standard error is a terminal.
+        outside: let a manifest name files outside of its own folder.
 
-    Returns `Predictions` in the order of the inputs. Raises `UserError` as `audiossl.featurize` does, and for a level
-    or a threshold that make no sense.
+    Returns `Predictions` in the inputs' order. Raises `UserError` as `featurize` does, and for a level or threshold.
     """
     if level not in ("clip", "window"):
         raise UserError(f"level is {level!r}: a classifier names a clip or a window.")
@@ -141,6 +142,7 @@ def predict(
         device=device,
         errors=errors,
         progress=progress,
+        outside=outside,
     )
     threshold = opened.unknown_below if unknown_below is None else unknown_below
     named = [_named(values, opened, threshold) for values in found.embeddings]

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +25,7 @@ from audiossl.backbones import Backbone, BackboneConfig, build_backbone
 from audiossl.backbones.audiontt import AUDIONTTS
 from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
+from audiossl.reading_tensors import ForbiddenNameError, are_plain, read_torch
 from audiossl.transforms import FrontEndConfig, MelConfig, Normalize
 
 Shape = tuple[int, ...]
@@ -203,7 +202,7 @@ def read_weights(path: Folder, checkpoint_key: str = "teacher") -> dict[str, Ten
         )
     else:
         weights = other if isinstance(other, dict) else content
-    if not isinstance(weights, dict) or not weights or not all(isinstance(x, Tensor) for x in weights.values()):
+    if not weights or not are_plain(weights):
         raise UserError(
             f"{path} holds no weights by name (its entries are {', '.join(map(str, list(content)[:8]))}): expected a "
             "released checkpoint, with teacher and student."
@@ -216,19 +215,14 @@ def _unpickle(path: Path) -> Any:
         raise UserError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give the file of a released model.")
     try:
         # Mapped, not read: the optimiser's two thirds of a file are never touched.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise UserError(f"{path} is damaged, or no file of torch.save: download it again.") from None
+        return read_torch(path, [argparse.Namespace], mapped=True)
+    except ForbiddenNameError as error:
         raise UserError(
-            f"{path} asks for {found[1]}, and was not opened, since a file that names more than tensors, plain values "
-            "and argparse.Namespace can run code of its own: where you trust it, save its 'teacher' alone anew."
+            f"{path} asks for {error.name}, and was not opened, since a file that names more than tensors, plain "
+            "values and argparse.Namespace can run code of its own: where you trust it, save its 'teacher' alone anew."
         ) from None
-    except Exception as error:  # a damaged file can make its reader trip over anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged, or no file of torch.save ({reason}): download it again.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged, or no file of torch.save ({error}): download it again.") from None
 
 
 def backbone_weights(weights: Mapping[str, Tensor], path: Folder) -> dict[str, Tensor]:

@@ -122,6 +122,42 @@ def test_a_part_of_a_long_file_reads_only_its_neighbourhood(tmp_path, monkeypatc
     assert sum(read) < 1.1 * 44100
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+@pytest.mark.parametrize("sound", ["tone", "noise"])
+def test_parts_of_an_mp3_are_those_of_the_whole(tmp_path, rate, sound):
+    # An MP3 keeps some of a frame's sound in the frames before it: most of a steady tone's.
+    t = np.arange(30 * rate) / rate
+    wave = 0.1 * np.sin(2 * np.pi * 440 * t).astype(np.float32) if sound == "tone" else 0.1 * noise(30 * rate)
+    path = written(tmp_path / "long.mp3", wave, rate)
+    whole, _ = soundfile.read(path, dtype="float32")  # in one piece
+    for sample_rate in (rate, 22050):
+        expected = audio.resample(whole, rate, sample_rate)
+        for start_s in np.random.default_rng(0).uniform(0, 29, 10):
+            part, _ = audio.load(path, sample_rate, start_s, 1.0)
+            first = round(start_s * sample_rate)
+            np.testing.assert_allclose(part, expected[first : first + len(part)], atol=2e-6)
+
+
+def test_a_long_mp3_is_the_same_in_blocks(tmp_path, monkeypatch):
+    wave = 0.1 * np.sin(np.arange(16000 * 20) / 7).astype(np.float32)
+    path = written(tmp_path / "long.mp3", wave, 16000)
+    whole, _ = soundfile.read(path, dtype="float32")
+    monkeypatch.setattr(audio, "_BLOCK", 50_000)
+    np.testing.assert_allclose(audio.load(path)[0], whole, atol=2e-6)
+
+
+def test_an_open_file_is_read_like_its_path_and_stays_open(tmp_path):
+    path = written(tmp_path / "a.wav", noise(16000), 16000)
+    with audio.opened(path) as file:
+        for start_s in (0.5, 0.1, 0.5):
+            np.testing.assert_array_equal(
+                audio.load(file, 8000, start_s, 0.2)[0], audio.load(path, 8000, start_s, 0.2)[0]
+            )
+        assert audio.info(file) == audio.info(path)
+        with pytest.raises(audio.AudioError, match=r"a\.wav is 1 s long"):
+            audio.load(file, start_s=2.0)
+
+
 def test_resample_keeps_a_tone_and_takes_channels():
     tone = np.sin(2 * np.pi * 500 * np.arange(8000) / 8000).astype(np.float32)
     up = audio.resample(np.stack([tone, -tone]), 8000, 16000)

@@ -63,6 +63,8 @@ def test_what_cannot_be_searched_is_said():
         nearest(np.ones((2, 4)), np.ones((1, 3)))
     with pytest.raises(UserError, match="all rows are errors"):
         nearest(np.full((2, 4), np.nan), np.ones((1, 4)))
+    with pytest.raises(UserError, match="a query is no embedding"):
+        nearest(np.ones((2, 4)), np.array([[1, 0, np.nan, 0]]))
 
 
 @pytest.mark.parametrize("block", [3, 4096])

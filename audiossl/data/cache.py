@@ -9,8 +9,7 @@ A file's fingerprint is its size, inode, and times of change of content and of s
 by the system and cannot be put back, so a file that was replaced by another one of the same size and date is
 noticed too, at the price of one stat a file; hashing the contents would read everything at every start.
 
-A cache is built in a private folder beside and renamed when it is whole, so another process sees all of it or
-nothing; when two build at once, the second to finish takes what the first has made.
+One process builds while others wait for it (see `cache_folder`). A cache that is damaged is built anew, and said to be.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,23 +32,32 @@ import numpy as np
 from tqdm import tqdm
 
 from audiossl import audio
-from audiossl.data.cached import CachedClips, WaveRows
+from audiossl.data.cache_folder import (
+    WAVES,
+    DamagedError,
+    alone,
+    open_cache,
+    private_folder,
+    publish,
+    remove_abandoned,
+    write_table,
+)
+from audiossl.data.cached import CachedClips
 from audiossl.data.clips import Clip, ClipSet, ClipStream
 from audiossl.data.config import DataConfig, cache_root
+from audiossl.data.kept_open import KeptOpen
 from audiossl.errors import UserError
 
 FORMAT = 1
-_WAVES, _TABLE = "waves.int16", "table.json"
 _THREADS = min(8, 2 * (os.cpu_count() or 1))  # decoding releases the interpreter's lock
 _WINDOW = 32 * _THREADS  # clips decoded ahead of the one that is written
-_ABANDONED_S = 3600.0  # a private folder untouched for so long belongs to a process that was killed
 _LISTED = 10
 
 Reading = tuple[np.ndarray, int] | audio.AudioError
 
 
 def cache_clips(clips: ClipSet | ClipStream, config: DataConfig, progress: bool = True) -> CachedClips:
-    """Open the cache of these clips, after building it if there is none or it is damaged.
+    """Open the cache of these clips; build it, or wait for who builds it, if there is none or it is damaged.
 
     Every clip is brought to `config.clip_s` at `config.sample_rate`. With `config.on_error` "skip" clips that
     cannot be read are left out, listed in `skipped`, and shown when `progress` is true.
@@ -59,12 +65,12 @@ def cache_clips(clips: ClipSet | ClipStream, config: DataConfig, progress: bool 
     folder that cannot be written, or a full disk.
     """
     folder = cache_root(config) / "clips" / f"{_plain(clips.name)}-{cache_key(clips, config)}"
-    cached = _open(folder)
+    cached = _found(folder, progress)
     if cached is None:
-        _build(folder, clips, config, progress)
-        cached = _open(folder)
-        if cached is None:
-            raise UserError(f"the cache {folder} was damaged while it was written; delete it and start again.")
+        with _writing(folder.parent, None):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with alone(folder, progress):
+            cached = _found(folder, progress=False) or _built(folder, clips, config, progress)
     if cached.skipped and config.on_error == "raise":
         raise audio.AudioError(_listing(cached.skipped[:1]) + "; mend it, or use --data.on_error=skip.")
     if cached.skipped and progress:
@@ -101,42 +107,30 @@ def _fingerprint(source: Path | Callable[[], bytes], known: dict[Path, str]) -> 
     return known[source]
 
 
-def _open(folder: Path) -> CachedClips | None:
-    """The cache in `folder`, or None when there is none, it is damaged, or of another version."""
+def _found(folder: Path, progress: bool) -> CachedClips | None:
+    """The cache in a folder, None when it must be built; says so of one that is damaged."""
     try:
-        checksum, _, table_bytes = (folder / _TABLE).read_bytes().partition(b"\n")
-        if checksum.decode() != hashlib.blake2b(table_bytes).hexdigest():
-            return None
-        table = json.loads(table_bytes)
-        n_rows, n_samples = len(table["ids"]), table.pop("n_samples")
-        if (folder / _WAVES).stat().st_size != n_rows * n_samples * 2:
-            return None
-    except (OSError, ValueError):
+        return open_cache(folder)
+    except DamagedError as error:
+        if progress:
+            print(f"the cache {folder} is damaged ({error}): it is built anew.", file=sys.stderr)
         return None
-    return CachedClips(
-        waves=WaveRows(folder / _WAVES, n_rows, n_samples),
-        n_valid=np.array(table.pop("n_valid"), dtype=np.int32),
-        label_names=tuple(table.pop("label_names")),
-        skipped=[(id, reason) for id, reason in table.pop("skipped")],
-        **table,
-    )
 
 
-def _build(folder: Path, clips: ClipSet | ClipStream, config: DataConfig, progress: bool) -> None:
+def _built(folder: Path, clips: ClipSet | ClipStream, config: DataConfig, progress: bool) -> CachedClips:
     n_clips = len(clips) if isinstance(clips, ClipSet) else None
     if n_clips == 0:
         raise UserError(f"the data set {clips.name} has no clips; check --data.root.")
     needed = None if n_clips is None else n_clips * config.n_samples * 2
     with _writing(folder.parent, needed):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
+        remove_abandoned(folder.parent)
         if needed is not None and shutil.disk_usage(folder.parent).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        private = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+        private = private_folder(folder)
     try:
         # disable=None: a bar in a terminal, nothing in a log file.
         bar = tqdm(clips, f"caching {clips.name}", n_clips, unit=" clips", disable=None if progress else True)
-        with bar, _writing(folder.parent, needed), open(private / _WAVES, "wb") as file:
+        with bar, _writing(folder.parent, needed), open(private / WAVES, "wb") as file:
             kept, skipped = _write_waves(file, _decoded(bar, config), config)
             file.flush()
             os.fsync(file.fileno())
@@ -144,10 +138,14 @@ def _build(folder: Path, clips: ClipSet | ClipStream, config: DataConfig, progre
             why = f"none of its {len(skipped)} clips can be read; the first: {skipped[0][1]}" if skipped else ""
             raise UserError(f"the data set {clips.name} has no clips: {why or 'it is empty.'}")
         with _writing(folder.parent, needed):
-            _write_table(private / _TABLE, _table(clips, config, kept, skipped))
-            _publish(private, folder)
+            write_table(private, _table(clips, config, kept, skipped))
+            publish(private, folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+    cached = _found(folder, progress)
+    if cached is None:
+        raise UserError(f"the cache {folder} was damaged while it was written; delete it and start again.")
+    return cached
 
 
 def _write_waves(
@@ -193,10 +191,10 @@ def _table(
 def _decoded(clips: Iterable[Clip], config: DataConfig) -> Iterator[tuple[Clip, Reading]]:
     """Every clip with what was read of it, in order; threads work a window ahead."""
     waiting: deque[tuple[Clip, Future[Reading]]] = deque()
-    pool = ThreadPoolExecutor(_THREADS)
+    pool, kept = ThreadPoolExecutor(_THREADS), KeptOpen()
     try:
         for clip in clips:
-            waiting.append((clip, pool.submit(_decode, clip, config)))
+            waiting.append((clip, pool.submit(_decode, clip, config, kept)))
             if len(waiting) >= _WINDOW:
                 done, reading = waiting.popleft()
                 yield done, reading.result()
@@ -205,38 +203,16 @@ def _decoded(clips: Iterable[Clip], config: DataConfig) -> Iterator[tuple[Clip, 
             yield done, reading.result()
     finally:
         pool.shutdown(cancel_futures=True)
+        kept.close()
 
 
-def _decode(clip: Clip, config: DataConfig) -> Reading:
+def _decode(clip: Clip, config: DataConfig, kept: KeptOpen) -> Reading:
     """The clip as int16 (S,) and how many samples of it are sound, or the error that it gave."""
     try:
-        wave = audio.to_int16(clip.wave(config.sample_rate, at_most_s=config.clip_s))
+        wave = audio.to_int16(clip.wave(config.sample_rate, config.clip_s, kept))
     except audio.AudioError as error:
         return error
     return audio.fit_length(wave, config.n_samples), min(len(wave), config.n_samples)
-
-
-def _write_table(path: Path, table: dict[str, Any]) -> None:
-    table_bytes = json.dumps(table).encode()
-    with open(path, "wb") as file:
-        file.write(hashlib.blake2b(table_bytes).hexdigest().encode() + b"\n" + table_bytes)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _publish(private: Path, folder: Path) -> None:
-    """Give the finished folder its name, unless another process was first with a whole one."""
-    try:
-        os.rename(private, folder)
-        return
-    except OSError:
-        if not folder.exists():
-            raise
-    if _open(folder) is None:
-        damaged = private.with_suffix(".damaged")
-        os.rename(folder, damaged)
-        os.rename(private, folder)
-        shutil.rmtree(damaged, ignore_errors=True)
 
 
 @contextmanager
@@ -253,13 +229,6 @@ def _writing(folder: Path, needed: int | None) -> Iterator[None]:
         raise UserError(
             f"the cache folder {folder} cannot be written ({error.strerror}); choose one with --data.cache."
         ) from error
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for private in folder.parent.glob(f"{folder.name}.building-*"):
-        touched = max((path.stat().st_mtime for path in [private, *private.iterdir()]), default=0.0)
-        if time.time() - touched > _ABANDONED_S:
-            shutil.rmtree(private, ignore_errors=True)
 
 
 def _plain(name: str) -> str:

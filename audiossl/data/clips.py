@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiossl import audio
+from audiossl.data.kept_open import KeptOpen
 from audiossl.errors import UserError
 
 SPLITS = ("training", "validation", "testing")
@@ -41,15 +43,18 @@ class Clip:
     duration_s: float | None = None
     gain: float = 1.0
 
-    def wave(self, sample_rate: int, at_most_s: float | None = None) -> np.ndarray:
+    def wave(self, sample_rate: int, at_most_s: float | None = None, kept: KeptOpen | None = None) -> np.ndarray:
         """The clip's sound, mixed to one channel: float32 (S,) at `sample_rate`, not padded.
 
-        `at_most_s` stops reading after so many seconds. Raises `AudioError` when the source cannot be read.
+        `at_most_s` stops reading after so many seconds; `kept` has the recordings that are open from other clips.
+        Raises `AudioError` when the source cannot be read.
         """
         known = [value for value in (self.duration_s, at_most_s) if value is not None]
-        source: audio.Source = self.source() if callable(self.source) else self.source
+        given: audio.Source = self.source() if callable(self.source) else self.source
+        is_part = self.duration_s is not None
         try:
-            wave, _ = audio.load(source, sample_rate, self.start_s, min(known) if known else None)
+            with kept.lent(given) if kept and is_part else nullcontext(given) as source:
+                wave, _ = audio.load(source, sample_rate, self.start_s, min(known) if known else None)
         except audio.AudioError as error:
             if callable(self.source):
                 raise audio.AudioError(f"clip {self.id}: {error}") from error

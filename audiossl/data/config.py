@@ -50,6 +50,8 @@ class DataConfig:
     path_column: str = "path"
     # Of a hub data set.
     audio_column: str = "audio"
+    # Let a manifest name files outside of its own folder: by absolute paths, by .. or through links.
+    outside: bool = False
     # Columns that may be absent.
     label_column: str = "label"
     split_column: str = "split"

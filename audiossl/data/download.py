@@ -15,7 +15,6 @@ import shutil
 import tarfile
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from audiossl.errors import UserError
+from audiossl.reading_tar import ERRORS, SureHeader
 
 # Of a connection that breaks, at most so many bytes are lost.
 CHUNK_BYTES = 1 << 16
@@ -84,7 +84,7 @@ def fetch(archive: Archive, folder: str | os.PathLike[str], progress: bool = Tru
                 for dead in target.parent.glob(f"{target.name}.*.part"):  # of a process that was killed
                     shutil.rmtree(dead, ignore_errors=True)
                 path = download(archive, target.parent, progress)
-                extract(path, target, progress)
+                extract(path, target, progress, 2 * archive.n_bytes_extracted)
                 path.unlink()
     return target
 
@@ -105,16 +105,18 @@ def download(archive: Archive, folder: str | os.PathLike[str], progress: bool = 
     return _checked(archive, path)
 
 
-def extract(path: Path, folder: Path, progress: bool = True) -> Path:
+def extract(path: Path, folder: Path, progress: bool = True, most_bytes: int | None = None) -> Path:
     """Extract the .tar.gz `path` as `folder` (made beside it, then renamed); returns the folder.
 
     Only plain files and folders inside `folder` are accepted: a link, a device, an absolute path or one with
-    `..` raises UserError, and so does a damaged archive; nothing is left then.
+    `..` raises UserError, and so does a damaged archive, and one of more than `most_bytes` (by default what the disk
+    has left); nothing is left then.
     """
+    most_bytes = shutil.disk_usage(folder.parent).free if most_bytes is None else most_bytes
     staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         with _told(staging):
-            _unpack(path, staging, progress)
+            _unpack(path, staging, progress, most_bytes)
         # mkdtemp's folder is for its owner only; the finished one gets the usual permissions.
         staging.chmod(0o755)
         if folder.is_dir():
@@ -162,7 +164,8 @@ def _request(archive: Archive, part: Path, have: int, bar: tqdm) -> None:
             have = 0
             bar.update(-bar.n)
         left = archive.n_bytes - have
-        offered = int(answer.headers.get("Content-Length", left))
+        length = answer.headers.get("Content-Length", "")
+        offered = int(length) if length.isdecimal() else left
         if offered > left or (answer.status_code == 200 and offered != left):
             raise UserError(
                 f"{archive.url} holds {have + offered} bytes where {archive.n_bytes} were expected: "
@@ -170,6 +173,12 @@ def _request(archive: Archive, part: Path, have: int, bar: tqdm) -> None:
             )
         with part.open("ab" if goes_on else "wb") as file:
             for chunk in answer.iter_content(CHUNK_BYTES):
+                left -= len(chunk)
+                if left < 0:  # of a server that did not say how much it sends, and may never end
+                    raise UserError(
+                        f"{archive.url} sends more than the {archive.n_bytes} bytes that were expected: "
+                        "it is not the file that was published; get it elsewhere and give --data.root."
+                    )
                 file.write(chunk)
                 bar.update(len(chunk))
 
@@ -190,22 +199,25 @@ def _checked(archive: Archive, path: Path) -> Path:
     )
 
 
-def _unpack(path: Path, staging: Path, progress: bool) -> None:
+def _unpack(path: Path, staging: Path, progress: bool, most_bytes: int) -> None:
     try:
-        with tarfile.open(path, "r:gz") as tar:
-            for member in tqdm(
-                _safe(tar, path), desc=f"extracting {path.name}", unit=" files", disable=not progress or None
-            ):
+        with tarfile.open(path, "r:gz", tarinfo=SureHeader) as tar:
+            members = _safe(tar, path, most_bytes)
+            hidden = not progress or None
+            for member in tqdm(members, desc=f"extracting {path.name}", unit=" files", disable=hidden):
                 # "data" also drops set-uid bits and foreign owners; Python before 3.11.4 does not know it
                 if hasattr(tarfile, "data_filter"):
                     tar.extract(member, staging, filter="data")
                 else:
                     tar.extract(member, staging, set_attrs=False)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except ERRORS as error:
+        if isinstance(error, UserError) or (isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)):
+            raise
         raise UserError(f"{path} is not a whole .tar.gz ({error}): remove it and download it again.") from error
 
 
-def _safe(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+def _safe(tar: tarfile.TarFile, path: Path, most_bytes: int) -> Iterator[tarfile.TarInfo]:
+    n_bytes = 0
     for member in tar:
         parts = Path(member.name).parts
         inside = not member.name.startswith(("/", "\\")) and ".." not in parts and ":" not in member.name
@@ -213,6 +225,11 @@ def _safe(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
             raise UserError(
                 f"{path} holds {member.name!r}, which is no plain file or folder inside it: "
                 "it is not the archive that was published; remove it."
+            )
+        n_bytes += member.size
+        if n_bytes > most_bytes:
+            raise UserError(
+                f"{path} unpacks to more than {most_bytes} bytes: it is not the archive that was published; remove it."
             )
         yield member
 

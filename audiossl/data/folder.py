@@ -41,13 +41,24 @@ def open_folder(config: DataConfig) -> ClipSet:
 
 
 def read_lists(folder: Path) -> dict[str, str]:
-    """What the two lists in a folder say: path relative to it -> split; empty when there is no list."""
+    """What the two lists in a folder say: path relative to it -> split; empty when there is no list.
+
+    Raises `UserError` when one cannot be read.
+    """
     listed: dict[str, str] = {}
     for split, name in LISTS.items():
         if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8-sig").splitlines()
-            listed.update((line.strip(), split) for line in lines if line.strip())
+            listed.update(dict.fromkeys(list_lines(folder / name), split))
     return listed
+
+
+def list_lines(path: Path) -> list[str]:
+    """The lines of a list that hold something; raises `UserError` when it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of paths in UTF-8 ({error}); mend or remove it.") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def split_by_lists(recordings: list[Clip], root: Path, lists: Path) -> tuple[str, list[Clip]]:

@@ -1,8 +1,9 @@
 """A CSV file that lists recordings: path, label, split and speaker, one recording a line.
 
-Only the path is needed. Paths are relative to the CSV file. Where a line names no split, its speaker decides,
-or its file where no speaker is known. With `--data.lists` two lists of paths, as they stand here, decide in place of
-that. Long recordings are cut as in a folder.
+Only the path is needed. Paths are relative to the CSV file, and stay in its folder unless `--data.outside` allows more:
+a list that came with recordings shall not read what else is on the machine. Where a line names no split, its speaker
+decides, or its file where no speaker is known. With `--data.lists` two lists of paths, as they stand here, decide in
+place of that. Long recordings are cut as in a folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from audiossl.data.clips import SPLIT_WORDS, Clip, ClipSet, hash_split
 from audiossl.data.config import DataConfig
 from audiossl.data.folder import cut_recordings, split_by_lists
+from audiossl.data.inside import way_out
 from audiossl.errors import UserError
 
 
@@ -23,7 +25,7 @@ def open_manifest(config: DataConfig) -> ClipSet:
     """The recordings that the CSV file `config.root` lists, cut into clips of `config.clip_s`.
 
     Raises `UserError`, with the line where there is one, for a column that is missing, a file that does not
-    exist or is listed twice, and a split of an unknown name.
+    exist, is listed twice or lies outside of the CSV file's folder, and a split of an unknown name.
     """
     path = Path(config.root or "").expanduser()
     recordings = _read(path, config)
@@ -37,6 +39,7 @@ def open_manifest(config: DataConfig) -> ClipSet:
 def _read(path: Path, config: DataConfig) -> list[Clip]:
     recordings: list[Clip] = []
     first_line: dict[str, int] = {}
+    leaves = way_out(path.parent)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -44,6 +47,11 @@ def _read(path: Path, config: DataConfig) -> list[Clip]:
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 clip = _clip(row, columns, path, where)
+                if not config.outside and leaves(clip.source):  # type: ignore[arg-type]
+                    raise UserError(
+                        f"{where}: {clip.id} lies outside of the folder of {path.name}: mend the path, or allow it "
+                        "with --data.outside true."
+                    )
                 same = first_line.setdefault(os.path.normpath(path.parent / clip.id), rows.line_num)
                 if same != rows.line_num:
                     raise UserError(f"{where}: {clip.id} is in line {same} already; remove one of the two.")

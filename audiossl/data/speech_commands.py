@@ -24,6 +24,7 @@ import numpy as np
 from audiossl import audio
 from audiossl.data.clips import SPLITS, Clip, ClipSet
 from audiossl.data.config import LISTS, DataConfig, cache_root
+from audiossl.data.folder import list_lines
 from audiossl.errors import UserError
 
 # Sec. 5 of the paper, and its reference code (input_data.py of TensorFlow's speech_commands example).
@@ -152,8 +153,8 @@ def _listed(root: Path) -> dict[str, str] | None:
         )
     splits = {}
     for split, name in LISTS.items():
-        for line in (root / name).read_text("utf-8").splitlines():
-            if entry := line.strip().removeprefix("./"):
+        for line in list_lines(root / name):
+            if entry := line.removeprefix("./"):
                 # The lists name .wav files; the same clips may lie here as .flac.
                 splits[Path(entry).with_suffix("").as_posix()] = split
     return splits

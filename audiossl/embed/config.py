@@ -30,6 +30,7 @@ class EmbedConfig:
     batch_size: int = 64
     workers: int = 0
     errors: str = "record"
+    outside: bool = False
 
     def __post_init__(self) -> None:
         """Check every value by itself, and those that need each other."""

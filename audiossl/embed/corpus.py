@@ -62,7 +62,7 @@ def featurize_corpus(
     accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     ranks = Ranks(accelerator)
     with ranks.one_voice():
-        items = Items(tuple(part for name in inputs for part in find_items(name).parts)).once()
+        items = Items(tuple(part for name in inputs for part in find_items(name, outside=config.outside).parts)).once()
         encoder = load_model(model)
     with ready(encoder, config, device or accelerator.device) as maker:
         meta = describe(model, maker)

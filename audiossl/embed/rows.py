@@ -15,7 +15,7 @@ import torch
 
 from audiossl import audio
 from audiossl.embed.embedder import Embedder
-from audiossl.embed.sources import Item
+from audiossl.embed.items import Item
 from audiossl.embed.windows import Block, Cut, Read, read_blocks
 
 CHUNK_ROWS = 4096  # of a long recording that are handed on before it is over

@@ -23,6 +23,7 @@ from audiossl.embed.config import EmbedConfig
 from audiossl.embed.rows import Rows
 from audiossl.embeddings import SHARD, FeaturizeResult, written
 from audiossl.errors import UserError
+from audiossl.reading import read_json
 
 SETTINGS, LOCK = "featurize.json", ".lock"
 SHARD_ROWS, SHARD_S = 8192, 30.0  # a shard is closed after so many rows or seconds: at most that is done again
@@ -60,7 +61,9 @@ def open_corpus(out: Path, inputs: Sequence[str], meta: dict[str, Any], config: 
 
 def _refuse_others(known: Path, inputs: Sequence[str], meta: dict[str, Any], config: EmbedConfig) -> None:
     try:
-        before = json.loads(known.read_text("utf-8"))
+        before = read_json(known)
+        if not isinstance(before["settings"], dict):
+            raise ValueError("it holds no settings")
         other = config.differences(before["settings"])
         same_encoder = before["encoder"] == json.loads(json.dumps(meta["encoder"], default=str))
         if before["model_sha256"] != meta["model_sha256"] or not same_encoder:
@@ -80,7 +83,7 @@ def finished(out: Path) -> frozenset[str]:
     for shard in sorted(out.glob(f"{SHARD}*.parquet")):
         try:
             names.update(parquet.read_table(shard, columns=["file"])["file"].unique().to_pylist())
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a damaged file can make its reader trip over anything
             raise UserError(
                 f"{shard} cannot be read ({error}): remove it, and its recordings are done again."
             ) from error
@@ -89,8 +92,8 @@ def finished(out: Path) -> frozenset[str]:
 
 def next_attempt(out: Path) -> int:
     """Number of this writing, one above those that left shards."""
-    numbers = [int(shard.name.removeprefix(SHARD).split("-")[0]) for shard in out.glob(f"{SHARD}*.parquet")]
-    return 1 + max(numbers, default=0)
+    numbers = [shard.name.removeprefix(SHARD).split("-")[0] for shard in out.glob(f"{SHARD}*.parquet")]
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 class ShardWriter:

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 import os
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 
 from audiossl import audio
+from audiossl.embed.archives import archived
+from audiossl.embed.items import Item
+from audiossl.embed.lists import MANIFESTS, listed
 from audiossl.embeddings import printable
 from audiossl.errors import UserError
 
-MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath")
 HUB = "hf:"  # hf:NAME[:SPLIT], a data set of Hugging Face, streamed
-
-
-@dataclass(eq=False)
-class Item:
-    """One recording: a file, bytes or a file object as `source`, or a `wave` with its rate; else a `problem`."""
-
-    name: str
-    source: audio.Source | None = None
-    wave: np.ndarray | None = None
-    sample_rate: int | None = None
-    problem: audio.AudioError | None = None
-    lock: Lock = field(default_factory=Lock, repr=False)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size of a file, by which work is shared; 0 for what is no file, or is gone."""
-        try:
-            return os.path.getsize(self.source) if isinstance(self.source, (str, os.PathLike)) else 0
-        except OSError:
-            return 0
 
 
 @dataclass(frozen=True)
@@ -120,14 +97,14 @@ class Items:
         return Items(tuple(kept), self.done)
 
 
-def find_items(inputs: Any, sample_rate: int | None = None) -> Items:
+def find_items(inputs: Any, sample_rate: int | None = None, outside: bool = False) -> Items:
     """List what `inputs` names, in order; see `featurize`. Raises `UserError` when that is nothing."""
-    return inputs if isinstance(inputs, Items) else Items(tuple(_parts(inputs, sample_rate)))
+    return inputs if isinstance(inputs, Items) else Items(tuple(_parts(inputs, sample_rate, outside)))
 
 
-def _parts(inputs: Any, sample_rate: int | None) -> Iterable[Item | Stream]:
+def _parts(inputs: Any, sample_rate: int | None, outside: bool) -> Iterable[Item | Stream]:
     if isinstance(inputs, (str, os.PathLike)):
-        return _from_path(os.fspath(inputs), must_exist=True)
+        return _from_path(os.fspath(inputs), must_exist=True, outside=outside)
     if _is_array(inputs):
         waves = np.asarray(inputs)
         if waves.ndim not in (1, 2):
@@ -146,12 +123,12 @@ def _parts(inputs: Any, sample_rate: int | None) -> Iterable[Item | Stream]:
     entries = list(inputs)
     if not entries:
         raise UserError("inputs is an empty list: give at least one recording.")
-    return chain.from_iterable(_of_entry(entry, n, sample_rate) for n, entry in enumerate(entries))
+    return chain.from_iterable(_of_entry(entry, n, sample_rate, outside) for n, entry in enumerate(entries))
 
 
-def _of_entry(entry: Any, n: int, sample_rate: int | None) -> Iterable[Item | Stream]:
+def _of_entry(entry: Any, n: int, sample_rate: int | None, outside: bool) -> Iterable[Item | Stream]:
     if isinstance(entry, (str, os.PathLike)):
-        return _from_path(os.fspath(entry), must_exist=False)
+        return _from_path(os.fspath(entry), must_exist=False, outside=outside)
     if _is_array(entry):
         return [_array(np.asarray(entry), n, sample_rate)]
     if isinstance(entry, bytes) or hasattr(entry, "read"):
@@ -190,7 +167,7 @@ def _in_memory(source: Any, n: int) -> Item:
     return Item(name if isinstance(name, str) else f"bytes[{n}]", source=source)
 
 
-def _from_path(path: str, must_exist: bool) -> Iterable[Item | Stream]:
+def _from_path(path: str, must_exist: bool, outside: bool) -> Iterable[Item | Stream]:
     if path.startswith(HUB):
         return [_from_hub(path)]
     if os.path.isdir(path):
@@ -202,71 +179,18 @@ def _from_path(path: str, must_exist: bool) -> Iterable[Item | Stream]:
     if os.path.lexists(path):
         lower = path.lower()
         if lower.endswith(MANIFESTS):
-            return [Item(name, source=name) for name in _listed(path)]
+            return [Item(name, source=name) for name in listed(path, outside)]
         if lower.endswith(ARCHIVES):
-            return [_from_archive(path)]
+            return [Stream(partial(archived, path))]
         return [Item(path, source=path)]
     if glob.has_magic(path):
         files = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
         if not files:
             raise UserError(f"{path} matches no file: check the pattern.")
-        return chain.from_iterable(_from_path(name, must_exist=True) for name in files)
+        return chain.from_iterable(_from_path(name, must_exist=True, outside=outside) for name in files)
     if must_exist:
         raise UserError(f"{path} does not exist: give a recording, a folder or a pattern.")
     return [Item(path, source=path)]  # in a list one missing file is a row like any other that cannot be read
-
-
-def _listed(manifest: str) -> list[str]:
-    """Paths of a manifest's column, relative to its folder."""
-    rows = _manifest_rows(manifest)
-    columns = list(rows[0]) if rows else []
-    column = next((name for name in PATH_COLUMNS if name in columns), None)
-    if column is None:
-        has = ", ".join(map(str, columns)) or "none"
-        raise UserError(f"{manifest} has no column of paths (it has: {has}): name it {' or '.join(PATH_COLUMNS[:2])}.")
-    folder = os.path.dirname(manifest)
-    names = [os.path.join(folder, os.path.expanduser(str(row[column]))) for row in rows if row.get(column)]
-    return list(dict.fromkeys(names))  # a table of windows names its file many times
-
-
-def _manifest_rows(manifest: str) -> Sequence[dict[str, Any]]:
-    ending = Path(manifest).suffix.lower()
-    try:
-        if ending == ".parquet":
-            from pyarrow import parquet
-
-            known = parquet.read_schema(manifest).names
-            return parquet.read_table(
-                manifest, columns=[n for n in PATH_COLUMNS if n in known] or known[:1]
-            ).to_pylist()
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
-            if ending == ".jsonl":
-                return [json.loads(line) for line in file if line.strip()]
-            return list(csv.DictReader(file, delimiter="\t" if ending == ".tsv" else ","))
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{manifest} cannot be read as a list of recordings ({error}).") from error
-
-
-def _from_archive(path: str) -> Stream:
-    """Sounds in a tar file, as WebDataset keeps them, in its order: read from front to back, and never unpacked."""
-
-    def begin(rank: int, world: int) -> Iterator[Item]:
-        number = 0
-        try:
-            with tarfile.open(path, "r|*") as archive:
-                for member in archive:
-                    if not member.isfile() or Path(member.name).suffix.lower() not in audio.AUDIO_SUFFIXES:
-                        continue
-                    number += 1
-                    if (number - 1) % world == rank:
-                        opened = archive.extractfile(member)
-                        content = opened.read() if opened else b""
-                        yield Item(f"{path}/{member.name}", source=content)
-        except (tarfile.TarError, OSError, EOFError) as error:
-            reason = audio.AudioError(f"{path} cannot be read on after {number} sounds ({error}): pack it anew.")
-            yield Item(path, problem=reason)
-
-    return Stream(begin)
 
 
 def _from_hub(name: str) -> Stream:

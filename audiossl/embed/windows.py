@@ -10,13 +10,15 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from audiossl import audio
-from audiossl.embed.sources import Item
+from audiossl.data.kept_open import KeptOpen
+from audiossl.embed.items import Item
 
 # Windows decoded at a time of one file: bounds memory for recordings of any length (64 s of 16 kHz is 4 MB).
 BLOCK_WINDOWS = 64
@@ -69,10 +71,10 @@ class Read(NamedTuple):
     last: bool
 
 
-def read_block(item: Item, cut: Cut, block: int = 0) -> tuple[Block, int]:
+def read_block(item: Item, cut: Cut, block: int = 0, kept: KeptOpen | None = None) -> tuple[Block, int]:
     """Read the `block`-th BLOCK_WINDOWS windows of a file, or all of a wave, and count its blocks.
 
-    Raises `AudioError`.
+    `kept` has the files that are open from other blocks. Raises `AudioError`.
     """
     if item.problem is not None:
         raise item.problem
@@ -82,12 +84,13 @@ def read_block(item: Item, cut: Cut, block: int = 0) -> tuple[Block, int]:
         wave = audio.resample(wave, item.sample_rate, cut.sample_rate)
         return _block(wave, len(wave), item.sample_rate, cut, cut.n_windows(len(wave))), 1
     assert item.source is not None
-    with item.lock:  # a file object has one place to read from
-        found = audio.info(item.source)
+    # A file object has one place to read from; most files have one block, and need not stay open.
+    with item.lock, kept.lent(item.source) if kept and block else nullcontext(item.source) as source:
+        found = audio.info(source)
         n_total = max(1, math.ceil(found.n_samples * cut.sample_rate / found.sample_rate))
         start_s = block * BLOCK_WINDOWS * cut.n_hop / cut.sample_rate
         span_s = ((BLOCK_WINDOWS - 1) * cut.n_hop + cut.n_samples) / cut.sample_rate
-        wave, rate_in = audio.load(item.source, cut.sample_rate, start_s, span_s, cut.channels)
+        wave, rate_in = audio.load(source, cut.sample_rate, start_s, span_s, cut.channels)
     n_windows = cut.n_windows(n_total)
     n_here = min(BLOCK_WINDOWS, n_windows - block * BLOCK_WINDOWS)
     return _block(wave, n_total, rate_in, cut, n_here), math.ceil(n_windows / BLOCK_WINDOWS)
@@ -113,11 +116,11 @@ def read_blocks(items: Iterable[Item], cut: Cut, workers: int = 0) -> Iterator[R
 
     def attempt(item: Item, block: int) -> tuple[Block | audio.AudioError, int]:
         try:
-            return read_block(item, cut, block)
+            return read_block(item, cut, block, kept)
         except audio.AudioError as error:
             return error, 0
 
-    pool = ThreadPoolExecutor(n_threads)
+    pool, kept = ThreadPoolExecutor(n_threads), KeptOpen()
     try:
         waiting: deque[tuple[Item, Future[tuple[Block | audio.AudioError, int]]]] = deque()
         source = iter(items)
@@ -139,3 +142,4 @@ def read_blocks(items: Iterable[Item], cut: Cut, workers: int = 0) -> Iterator[R
                     break
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        kept.close()

@@ -2,9 +2,11 @@ import errno
 import io
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 import soundfile
 
 from audiossl import audio
-from audiossl.data import cache
+from audiossl.data import cache, cache_folder
 from audiossl.data.cache import cache_clips, cache_key
 from audiossl.data.clips import Clip, ClipSet
 from audiossl.data.config import DataConfig
@@ -234,8 +236,23 @@ def test_a_cache_that_cannot_be_written_names_the_flag(clips, config, tmp_path):
         cache_clips(clips, replace(config, cache=str(tmp_path / "file")))
 
 
-@pytest.mark.parametrize("how", ["shorter waves", "no waves", "changed table", "cut table", "no table"])
-def test_a_damaged_cache_is_built_anew(clips, config, how):
+DAMAGE = {
+    "shorter waves": r"waves\.int16 has 11999 bytes, not 12000",
+    "longer waves": r"waves\.int16 has 12001 bytes, not 12000",
+    "empty waves": r"waves\.int16 has 0 bytes",
+    "no waves": r"waves\.int16: No such file",
+    "changed table": r"table\.json is not what was written",
+    "cut table": r"table\.json is not what was written",
+    "empty table": r"table\.json is not what was written",
+    "no table": r"table\.json: No such file",
+    "other columns": r"table\.json is of another version",
+    "a number": r"table\.json is of another version",
+    "a file": r"table\.json: Not a directory",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_cache_is_built_anew_with_a_sentence(clips, config, how, capsys):
     folder = cache_clips(clips, config).waves.path.parent
     waves, table = folder / "waves.int16", folder / "table.json"
     if how == "shorter waves":
@@ -246,9 +263,20 @@ def test_a_damaged_cache_is_built_anew(clips, config, how):
         table.write_bytes(table.read_bytes().replace(b"testing", b"testinG", 1))
     elif how == "cut table":
         table.write_bytes(table.read_bytes()[:-10])
-    else:
+    elif how == "longer waves":
+        waves.write_bytes(waves.read_bytes() + b"0")
+    elif how.startswith("empty"):
+        (waves if how == "empty waves" else table).write_bytes(b"")
+    elif how == "no table":
         table.unlink()
+    elif how == "a file":
+        shutil.rmtree(folder)
+        folder.touch()
+    else:
+        content = {"ids": []} if how == "other columns" else 7
+        cache_folder.write_table(folder, content)  # type: ignore[arg-type]
     cached = cache_clips(clips, config)
+    assert re.search(rf"{folder.name} is damaged \({DAMAGE[how]}.*\): it is built anew", capsys.readouterr().err)
     assert cached.waves.path.parent == folder
     assert cached.waves[:, 500].tolist() == [100, 200, 300, 400, 500, 600]
     assert cached.splits.count("testing") == 2
@@ -257,43 +285,96 @@ def test_a_damaged_cache_is_built_anew(clips, config, how):
 
 def test_what_a_killed_process_left_is_removed_when_it_is_old(clips, config):
     folder = cache_clips(clips, config).waves.path.parent
-    old, young = (folder.with_name(f"{folder.name}.building-{name}") for name in ("old", "young"))
-    for private in (old, young):
+    # Of this data set or of another one, that nobody may ever build again; also what was about to be replaced.
+    names = (f"{folder.name}.building-old", "other-0123.building-old", f"{folder.name}.building-old.damaged")
+    old = [folder.with_name(name) for name in names]
+    young = folder.with_name(f"{folder.name}.building-young")
+    for private in (*old, young):
         private.mkdir()
         (private / "waves.int16").touch()
-    for path in (old / "waves.int16", old):
-        os.utime(path, (0, 0))
+    for private in old:
+        for path in (private / "waves.int16", private):
+            os.utime(path, (0, 0))
     shutil.rmtree(folder)
     cache_clips(clips, config)
-    assert (old.exists(), young.exists(), folder.exists()) == (False, True, True)
+    assert sorted(folder.parent.iterdir()) == sorted([folder, young])
+
+
+def test_a_cache_is_replaced_beside_what_a_killed_replacement_left(clips, config):
+    folder = cache_clips(clips, config).waves.path.parent
+    for _ in range(2):
+        (folder / "table.json").unlink()
+        left = folder.with_name(f"{folder.name}.damaged")
+        left.mkdir(exist_ok=True)
+        (left / "waves.int16").touch()
+        assert len(cache_clips(clips, config)) == 6
+
+
+def test_a_file_system_without_locks_is_no_hindrance(clips, config, monkeypatch):
+    def no_locks(*_, **__):
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(cache_folder.FileLock, "acquire", no_locks)
+    assert len(cache_clips(clips, config)) == 6
 
 
 BUILD = """
 import sys, time
 from pathlib import Path
+from audiossl import audio
 from audiossl.data.cache import cache_clips
 from audiossl.data.clips import Clip, ClipSet
 from audiossl.data.config import DataConfig
 
-folder, here = Path(sys.argv[1]), sys.argv[2]
+folder, here, n_processes, wait_s = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+load, n_decoded = audio.load, 0
+def counted(*given):
+    global n_decoded
+    n_decoded += 1
+    (folder / f"building-{here}").touch()
+    time.sleep(wait_s)
+    return load(*given)
+audio.load = counted
 clips = [Clip(path.name, path) for path in sorted(folder.glob("*.wav"))]
 (folder / f"ready-{here}").touch()
-while len(list(folder.glob("ready-*"))) < 2:  # both have imported everything: they start together
+while len(list(folder.glob("ready-*"))) < n_processes:  # all have imported everything: they start together
     time.sleep(0.005)
 config = DataConfig(sample_rate=1000, cache=str(folder / "cache"))
-print(int(cache_clips(ClipSet.of("shared", clips, ""), config).waves[:].astype(int).sum()))
+cached = cache_clips(ClipSet.of("shared", clips, ""), config)
+print(int(cached.waves[:].astype(int).sum()), n_decoded)
 """
 
 
+def start(folder: Path, name: str, n_processes: int, wait_s: float = 0.0) -> subprocess.Popen:
+    command = [sys.executable, "-c", BUILD, str(folder), name, str(n_processes), str(wait_s)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.distributed
-def test_two_processes_build_the_same_cache_at_once(tmp_path):
+def test_of_two_processes_one_builds_and_the_other_waits(tmp_path):
     make_clips(tmp_path, [1000] * 300)
-    started = [
-        subprocess.Popen([sys.executable, "-c", BUILD, str(tmp_path), name], stdout=subprocess.PIPE, text=True)
-        for name in "ab"
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in started]
+    started = [start(tmp_path, name, 2, wait_s=0.005) for name in "ab"]
+    said = [process.communicate(timeout=300) for process in started]
     assert [process.returncode for process in started] == [0, 0]
     expected = sum(100 * (i + 1) * 1000 for i in range(300))
-    assert [int(text) for text in printed] == [expected, expected]
+    assert sorted(out.strip() for out, _ in said) == [f"{expected} 0", f"{expected} 300"]
+    waited = [err for out, err in said if out.strip().endswith(" 0")]
+    assert "another process builds the cache" in waited[0]
     assert len(list((tmp_path / "cache" / "clips").iterdir())) == 1
+
+
+@pytest.mark.distributed
+def test_who_waits_builds_when_the_builder_is_killed(tmp_path):
+    make_clips(tmp_path, [1000] * 300)
+    first = start(tmp_path, "a", 1, wait_s=1000.0)
+    while not (tmp_path / "building-a").exists():
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.01)
+    second = start(tmp_path, "b", 1)
+    assert "another process builds the cache" in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    out, _ = second.communicate(timeout=300)
+    assert out.split()[1] == "300"
+    left = {path.name for path in (tmp_path / "cache" / "clips").iterdir()}
+    assert len([name for name in left if ".building-" not in name]) == 1

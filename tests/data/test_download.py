@@ -48,7 +48,7 @@ def archive_bytes() -> bytes:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file; `breaks_at`, `content`, `knows_range` and `status` say how it misbehaves."""
+    """Serves one file; `breaks_at`, `content`, `knows_range`, `status` and `length` say how it misbehaves."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -56,6 +56,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.breaks_at: list[int] = []  # the first answer ends after so many bytes, and so on
         self.knows_range = True
         self.status = 0
+        self.length: str | None = ""  # what is said of it; None for nothing
         self.ranges: list[str | None] = []
 
     @property
@@ -82,7 +83,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.length is not None:
+            self.send_header("Content-Length", self.server.length or str(len(content) - start))
         self.end_headers()
         end = self.server.breaks_at.pop(0) if self.server.breaks_at else len(content)
         self.wfile.write(content[start:end])
@@ -169,6 +171,18 @@ def test_another_size_is_refused_before_it_is_read(server: Server, tmp_path: Pat
     with pytest.raises(UserError, match=r"holds 18 bytes where \d+ were expected"):
         fetch(server.archive, tmp_path / "words", progress=False)
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("length", [None, "many", "-1"])
+def test_a_server_that_sends_without_end_is_cut_off(server: Server, tmp_path: Path, length: str | None) -> None:
+    server.length = length
+    good = server.content
+    server.content = good + b"x" * 10_000_000
+    with pytest.raises(UserError, match=r"sends more than the \d+ bytes that were expected"):
+        fetch(server.archive, tmp_path / "words", progress=False)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= len(good)
+    server.content, server.length = good, ""
+    assert fetch(server.archive, tmp_path / "words", progress=False).is_dir()
 
 
 def test_a_piece_of_another_file_is_thrown_away(server: Server, tmp_path: Path) -> None:

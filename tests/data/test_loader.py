@@ -1,6 +1,9 @@
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 import torch
@@ -9,7 +12,7 @@ from audiossl.data.cache import cache_clips
 from audiossl.data.cached import CachedClips
 from audiossl.data.clips import Clip, ClipSet
 from audiossl.data.config import DataConfig
-from audiossl.data.loader import Batch, training_loader
+from audiossl.data.loader import Batch, stop_workers, training_loader
 from audiossl.errors import UserError
 
 
@@ -34,6 +37,28 @@ def check(batch: Batch, training: CachedClips, batch_size: int) -> list[int]:
     return batch.index.tolist()
 
 
+@pytest.mark.timeout(60)
+def test_workers_read_where_the_temporary_folder_has_a_long_name(cached, tmp_path, monkeypatch):
+    # sockets in it would have names too long for the system: batches were lost, and the loop waited for ever
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    training = cached.split("training")
+    loader = training_loader(training, 4, workers=2)
+    indices = [index for batch in loader for index in check(batch, training, 4)]
+    stop_workers(loader)
+    assert len(set(indices)) == 8
+    assert tempfile.gettempdir() == str(folder)
+
+
+def test_without_a_folder_for_sockets_workers_are_refused(cached, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/a" * 60)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match=r"--run\.workers: the temporary folder /a.* has a name of 120 bytes.*TMPDIR"):
+        training_loader(cached, 4, workers=2)
+    assert len(training_loader(cached, 4)) == 2
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_is_a_shuffle_without_the_rest(cached, workers):
     training = cached.split("training")
@@ -44,6 +69,18 @@ def test_an_epoch_is_a_shuffle_without_the_rest(cached, workers):
         assert len(batches) == 2
         assert len({index for batch in batches for index in batch}) == 8
     assert len({str(batches) for batches in epochs}) == 3
+
+
+def test_workers_that_were_stopped_are_gone_and_others_start(cached):
+    training = cached.split("training")
+    before, loader = psutil.Process().children(), training_loader(training, 4, workers=2)
+    for _ in range(2):
+        assert len([check(batch, training, 4) for batch in loader]) == 2
+        assert len(psutil.Process().children()) == len(before) + 2
+        stop_workers(loader)
+        assert psutil.Process().children() == before
+    stop_workers(loader)
+    stop_workers(training_loader(training, 4))
 
 
 def test_a_batch_is_as_the_single_clips(cached):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +49,16 @@ def test_a_file_is_the_mean_of_its_windows_weighted_by_sound(tmp_path, encoder):
     assert (row["start_s"], row["end_s"], row["valid_s"], row["sample_rate_in"]) == (0.0, 0.25, 0.25, RATE)
     assert row["peak_db"] == pytest.approx(20 * np.log10(np.abs(wave).max()), abs=0.01)
     assert (row["status"], row["message"]) == ("ok", "")
+
+
+def test_a_module_without_parameters_is_an_encoder_too(tmp_path):
+    class Mean(torch.nn.Module):
+        sample_rate, clip_s, n_samples, dim = RATE, 0.1, 1600, 1
+
+        def forward(self, wave):
+            return wave.mean(1, keepdim=True)
+
+    assert featurize(np.full(3200, 0.25), Mean(), RATE).embeddings.tolist() == [[0.25]]
 
 
 def test_one_row_a_window(tmp_path, encoder):
@@ -295,61 +303,6 @@ def test_the_encoder_comes_back_as_it_was(encoder):
     encoder.train()
     featurize(noise(), encoder, sample_rate=RATE)
     assert encoder.training
-
-
-@pytest.fixture
-def mixed(tmp_path, encoder):
-    write(tmp_path / "a.wav", noise(0.25))
-    (tmp_path / "b.wav").write_bytes(b"")
-    return featurize(tmp_path, encoder)
-
-
-def test_npz_round_trip(tmp_path, mixed):
-    with np.load(mixed.to_npz(tmp_path / "out.npz")) as file:  # without pickles
-        assert np.array_equal(file["embeddings"], mixed.embeddings, equal_nan=True)
-        assert file["files"].tolist() == mixed.column("file")
-        assert file["status"].tolist() == ["ok", "error"]
-        assert np.array_equal(file["end_s"], [0.25, np.nan], equal_nan=True)
-        assert json.loads(str(file["meta"]))["level"] == "clip"
-
-
-def test_csv_round_trip(tmp_path, mixed):
-    with open(mixed.to_csv(tmp_path / "out.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["ok", "error"]
-    values = np.array([float(rows[0][f"e{i}"]) for i in range(3)], np.float32)
-    assert np.array_equal(values, mixed.embeddings[0])
-    assert rows[1]["e0"] == rows[1]["end_s"] == ""
-
-
-def test_parquet_round_trip(tmp_path, mixed):
-    from pyarrow import parquet, types
-
-    table = parquet.read_table(mixed.to_parquet(tmp_path / "out.parquet"))
-    assert types.is_fixed_size_list(table.schema.field("embedding").type)
-    assert np.array_equal(np.array(table["embedding"].to_pylist(), np.float32), mixed.embeddings, equal_nan=True)
-    assert table["end_s"].to_pylist() == [0.25, None]
-    assert json.loads(table.schema.metadata[b"audiossl"])["window_s"] == 0.1
-
-
-def test_nothing_half_written(tmp_path, mixed, monkeypatch):
-    out = tmp_path / "out.npz"
-    out.write_bytes(b"old")
-
-    def full_disk(*args, **kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full_disk)
-    with pytest.raises(UserError, match=r"out\.npz cannot be written \(No space left on device\)"):
-        mixed.to_npz(out)
-    assert out.read_bytes() == b"old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "b.wav", "out.npz"]
-
-
-@pytest.mark.parametrize("name", ["out.txt", "out", "missing/out.csv"])
-def test_an_output_that_cannot_be_is_said(tmp_path, mixed, name):
-    with pytest.raises(UserError):
-        mixed.save(tmp_path / name)
 
 
 def test_the_package_is_called_by_its_function_whoever_imported_the_module(encoder):

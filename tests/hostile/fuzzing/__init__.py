@@ -1,0 +1,1 @@
+"""Damage valid files at random, the same way each time, and open them as a person would."""
