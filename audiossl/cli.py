@@ -25,6 +25,7 @@ examples:
   audiossl search my_sounds.parquet a_call.wav
   audiossl predict a_call.wav --model runs/calls/classifier
   audiossl probe --encoder runs/first/encoder --data.root speech_commands/ --json scores.json
+  audiossl map my_sounds/ --encoder runs/first/encoder
   audiossl inspect frontends a_sound.wav -o frontends.html
   audiossl doctor
 
@@ -88,6 +89,10 @@ def _run(arguments: list[str]) -> int:
         from audiossl.cli_inspect import inspect
 
         return inspect(arguments[1:])
+    if arguments[:1] == ["map"]:
+        from audiossl.cli_map import map_command
+
+        return map_command(arguments[1:])
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -129,6 +134,7 @@ def _parser() -> Parser:
     predict_flags(command("predict", "name recordings by a classifier", predict, PREDICT_EXAMPLE))
     export_flags(command("export", "a model as one ONNX graph that needs no torch", export, EXPORT_EXAMPLE))
     search_flags(command("search", "find the nearest recordings, or repeats", search, SEARCH_EXAMPLE))
+    command("map", "a page to see and hear what an encoder makes of sounds", None)
     command("probe", "score an encoder on labelled clips", None)
     command("inspect", "pages to look at and hear: front ends, views, attention, correspondence", None)
     fetch = command("download", "fetch a public data set", download, DOWNLOAD_EXAMPLE)

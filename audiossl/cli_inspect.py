@@ -76,6 +76,10 @@ def inspect(arguments: list[str]) -> int:
 
         page = cli_inspect_encoder.attention if arguments[0] == "attention" else cli_inspect_encoder.correspondence
         return page(arguments[1:])
+    if arguments[:1] == ["neighbours"]:
+        from audiossl.cli_map import neighbours
+
+        return neighbours(arguments[1:])
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -109,6 +113,7 @@ def _parser() -> Parser:
     )
     shown.set_defaults(parser=shown)
     pages.add_parser("views", help="the views that are cut from a few clips", add_help=False)
+    pages.add_parser("neighbours", help="the map of a data set, opened at a recording", add_help=False)
     pages.add_parser("attention", help="where an encoder's blocks and heads look in a clip", add_help=False)
     pages.add_parser("correspondence", help="regions an encoder takes for the same, shown or measured", add_help=False)
     known = ", ".join(FrontEndConfig.get_known_choices())

@@ -10,8 +10,8 @@ cells that are done are read, one that was interrupted goes on, and one that fai
     python recipes/compare.py --data.root FOLDER --folds speaker --epochs 10       # every speaker tested once
     python recipes/compare.py --data.root FOLDER --minutes 60 --launch="--multi_gpu --num_processes 8"
 
-In --out: comparison.md, comparison.csv, comparison.html, written anew after every cell. What came out on the data sets
-that we have: docs/comparison.md.
+In --out: comparison.md, comparison.csv, comparison.html, written anew after every cell, and map.html at the end. What
+came out on the data sets that we have: docs/comparison.md.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from audiossl.config import parse
 from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.data.folds import fold_lists
 from audiossl.errors import UserError, errors_for_people
+from audiossl.map.of_run import of_encoders
+from audiossl.run import files
 
 # What a cell may fail of, also when its encoder is probed: wrong flags and clips, memory, a full disk.
 FAILURES = (CellFailed, RuntimeError, ValueError, OSError)
@@ -55,8 +57,22 @@ def main(config: CompareConfig) -> int:
             print(f"failed: {error}", file=sys.stderr)
             results.failed(cell, str(error))
         results.write(out)
+    if config.map:
+        draw_map(results, out)
     print(f"\n{(out / 'comparison.md').read_text('utf-8')}\n{(out / 'comparison.html').resolve()}")
     return len(results.failures)
+
+
+def draw_map(results: Results, out: Path) -> None:
+    """Write map.html, and name it in comparison.html."""
+    encoders, clips = results.encoders()
+    try:
+        of_encoders(
+            out / files.MAP, encoders, clips, f"{clips.name}, by {len(encoders)} encoders and random weights", print
+        )
+    except (UserError, RuntimeError) as error:  # pictures of another rate, say: the tables stand all the same
+        print(f"no map: {error}", file=sys.stderr)
+    results.write(out)
 
 
 def _data_of_folds(config: CompareConfig, folds: list[Path]) -> dict[Path | None, DataConfig]:

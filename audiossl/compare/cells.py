@@ -13,12 +13,11 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from audiossl.compare.config import METHODS, OWN_NETWORK, CompareConfig
 from audiossl.config import flatten, parse
 from audiossl.data.config import DataConfig
 from audiossl.errors import UserError
+from audiossl.reading import read_yaml
 from audiossl.run.config import MAY_CHANGE
 from audiossl.transforms.config import FrontEndConfig
 
@@ -109,16 +108,19 @@ def own_flags(config: CompareConfig) -> dict[str, list[str]]:
         return {}
     path = Path(config.settings)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"--settings {path} cannot be read ({str(error).splitlines()[0]}).") from None
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--settings {path} cannot be read ({error}).") from None
     if not isinstance(content, dict) or not all(isinstance(flags, str) for flags in content.values()):
         raise UserError(f"--settings {path} must have lines such as byol: --optim.lr 0.002 --views.fader 1.")
     known = [*METHODS, *FrontEndConfig.get_known_choices()]
     unknown = [name for name in content if name not in known]
     if unknown:
         raise UserError(f"--settings {path} has {unknown[0]!r}: choose from {', '.join(known)}.")
-    return {name: shlex.split(flags) for name, flags in content.items()}
+    try:
+        return {name: shlex.split(flags) for name, flags in content.items()}
+    except ValueError as error:
+        raise UserError(f"--settings {path} has flags that cannot be split into words ({error}).") from None
 
 
 def recipe_flags(config: CompareConfig, method: str, frontend: str, backbone: str, fold: Path | None) -> list[str]:

@@ -59,6 +59,7 @@ class CompareConfig:
     flags: str = ""
     settings: str | None = None
     launch: str = ""  # what accelerate launch is given, --launch="--multi_gpu --num_processes 8"
+    map: bool = True  # map.html at the end: the validation clips as each encoder lays them out, side by side
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # seeds of the rows with random weights
     device: str | None = None  # of the probes: cpu, cuda ...; by default a GPU when there is one
 

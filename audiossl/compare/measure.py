@@ -23,6 +23,7 @@ from audiossl.probes.columns import measure
 from audiossl.probes.feature_file import clips_hash
 from audiossl.probes.features import FeatureTable, describe_features, extract, why_no_probe
 from audiossl.probes.few_shot import FewShotScore
+from audiossl.reading import read_json
 from audiossl.run import files
 from audiossl.run.page_file import replace
 
@@ -33,8 +34,8 @@ RESULT = "cell.json"
 def measured_cell(folder: Path, cell: Cell, clips: CachedClips, device: str | None) -> dict[str, Any]:
     """Scores and costs of a cell's run, from its folder where they are known."""
     path = folder / RESULT
-    if path.is_file():
-        return dict(json.loads(path.read_text("utf-8")))
+    if (known := _known(path)) is not None:
+        return known
     encoder = load_model(folder / files.ENCODER)
     result = {
         "method": cell.method,
@@ -49,6 +50,15 @@ def measured_cell(folder: Path, cell: Cell, clips: CachedClips, device: str | No
     }
     replace(path, json.dumps(result, indent=1))
     return result
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """What was measured and kept before, None where there is no such file, or a damaged one: it is measured again."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def scores_of(
@@ -96,7 +106,9 @@ def clips_key(clips: CachedClips) -> str:
 def refuse_other_clips(out: Path, folds: Mapping[Path | None, CachedClips]) -> None:
     """Raise UserError when the comparison in `out`, whose cells would be kept, was begun with other clips or splits."""
     path = out / "clips.json"
-    known = dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    known = _known(path) if path.is_file() else {}
+    if known is None:
+        raise UserError(f"{path} is damaged, and nobody knows with which clips --out {out} was begun: choose another.")
     keys = {fold.name if fold else "": clips_key(clips) for fold, clips in folds.items()}
     if any(known.get(fold, key) != key for fold, key in keys.items()):
         raise UserError(f"--out {out} is a comparison on other clips, labels or splits: choose another folder.")
@@ -150,8 +162,8 @@ class Floors:
         self, name: str, clips: CachedClips, rows: Callable[[], Iterator[tuple[str, Scores]]]
     ) -> dict[str, list[Scores]]:
         path = self.folder / f"{name}-{clips_key(clips)}.json"
-        if path.is_file():
-            return dict(json.loads(path.read_text("utf-8")))
+        if (known := _known(path)) is not None:
+            return known
         self.say(f"measuring what learnt nothing: {name}")
         found: dict[str, list[Scores]] = {}
         for row, scores in rows():

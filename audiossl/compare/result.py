@@ -138,12 +138,23 @@ class Results:
         words = ["python", "recipes/compare.py", *sys.argv[1:]]
         return shlex.join(Path(w).name if os.path.isabs(w) else w for w in words)
 
+    def encoders(self) -> tuple[dict[str, Path], CachedClips]:
+        """The encoder of each row's first seed and fold by the row's name, and the clips of that fold."""
+        first = next(iter(self.clips))
+        found: dict[str, Path] = {}
+        for result in self.results:
+            if result["fold"] == (first.name if first else None):
+                name = row_name((result["method"], result["frontend"], result["backbone"]), self.keys)
+                found.setdefault(name, Path(self.config.out) / "cells" / result["folder"] / files.ENCODER)
+        return found, self.clips[first]
+
     def write(self, out: Path) -> None:
         """Write comparison.md, comparison.csv and comparison.html."""
         rows, small_print = self.rows(), self.small_print()
         replace(out / "comparison.md", markdown(rows, small_print))
         floors = [row for row in rows if row.kind == "floor"]
         replace(out / "comparison.csv", csv_text(self.results, floors))
-        links = [(r["folder"], f"cells/{r['folder']}/{files.REPORT}") for r in self.results]
+        links = [("map of the encoders, side by side", files.MAP)] * (out / files.MAP).is_file()
+        links += [(r["folder"], f"cells/{r['folder']}/{files.REPORT}") for r in self.results]
         name = next(iter(self.clips.values())).name
         write_comparison(out / "comparison.html", f"{name}: {self.config.budget}", rows, small_print, links)

@@ -237,6 +237,16 @@ def _small_print(about: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------------------------------------- the rest
 
 
+def map_link(folder: Path) -> str:
+    """Where the map of the validation clips is, if the run has one."""
+    if not (folder / files.MAP).is_file():
+        return ""
+    return (
+        f'<section><h2>The map</h2><p><a href="{files.MAP}">See and hear the validation clips</a> as the network lays '
+        "them out: clips near each other are those that it finds alike.</p></section>"
+    )
+
+
 def next_steps(folder: Path, settings: Mapping[str, Any]) -> str:
     """Files of the run that are there, and commands that go on from its encoder."""
     there = [
@@ -253,6 +263,7 @@ def next_steps(folder: Path, settings: Mapping[str, Any]) -> str:
     commands = (
         f"audiossl featurize YOUR_AUDIO_FOLDER --model {encoder} -o embeddings.npz\n"
         f"audiossl probe --encoder {encoder}{data} --json scores.json\n"
+        f"audiossl map {shlex.quote(str(root)) if root else 'YOUR_AUDIO_FOLDER'} --encoder {encoder}\n"
         f'python -c "import audiossl; encoder = audiossl.load_model({str(folder / files.ENCODER)!r})"'
     )
     return (

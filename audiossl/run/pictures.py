@@ -10,7 +10,6 @@ import base64
 import io
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiossl.reading import parse_json, read_arrays
 from audiossl.run.axes import BOTTOM, LEFT, RIGHT, TOP, frequency_axis, place_of, time_axis
 
 # Base64 pictures beyond this many bytes are left out, so that the page stays below 1.5 MB.
@@ -93,17 +93,16 @@ def save_pictures(path: Path, pictures: Sequence[Picture]) -> None:
 def load_pictures(path: Path) -> list[Picture]:
     """Pictures that `save_pictures` wrote; raises ValueError when the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            return [
-                Picture(
-                    file[f"image_{index}"],
-                    frequencies=file[f"frequencies_{index}"],
-                    **{**entry, "boxes": tuple(Box(**box) for box in entry["boxes"])},
-                )
-                for index, entry in enumerate(about)
-            ]
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        return [
+            Picture(
+                arrays[f"image_{index}"],
+                frequencies=arrays[f"frequencies_{index}"],
+                **{**entry, "boxes": tuple(Box(**box) for box in entry["boxes"])},
+            )
+            for index, entry in enumerate(parse_json(str(arrays["about"])))
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
 
 
@@ -167,13 +166,13 @@ def _png(image: np.ndarray, colours: tuple[float, float]) -> str:
     scaled = np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0)
     levels = (_smaller(scaled).clip(0, 1) * 255).round().astype(np.uint8)
     drawn = Image.fromarray(np.ascontiguousarray(levels[::-1]), mode="P")
-    drawn.putpalette(_palette().tobytes())
+    drawn.putpalette(palette().tobytes())
     buffer = io.BytesIO()
     drawn.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _palette() -> np.ndarray:
+def palette() -> np.ndarray:
     """256 colours between those of `COLOURS`, (256, 3) uint8."""
     anchors = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in COLOURS])
     at = np.linspace(0, len(COLOURS) - 1, 256)

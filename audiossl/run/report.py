@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audiossl.errors import UserError, errors_for_people
+from audiossl.reading import parse_json, read_json, read_yaml
 from audiossl.run import classifier_page, files, page
 from audiossl.run.curves import CSS, GRID, LINE, MUTED, STYLES, Series, charts, number
 from audiossl.run.page_file import replace, write_page
@@ -60,16 +61,10 @@ def write_report(
     """
     folder = Path(folder)
     _keep(folder, scores, views)
-    notes = list(warnings)
+    notes = _Notes(warnings)
 
     def read(given: T | None, name: str, reader: Callable[[Path], T | None]) -> T | None:
-        if given is not None or not (folder / name).exists():
-            return given
-        try:
-            return reader(folder / name)
-        except (OSError, ValueError) as error:
-            notes.append(f"{name} could not be read and is left out ({error}).")
-            return None
+        return given if given is not None or not (folder / name).exists() else notes.read(folder / name, reader)
 
     table = read(_plain_scores(scores), files.SCORES, _read_scores)
     rows = read(history, files.METRICS, read_history) or []
@@ -80,16 +75,43 @@ def write_report(
     if not any((table, rows, pictures, settings)):
         raise UserError(f"{folder} holds no run ({files.METRICS} is missing or empty): name the folder of --run.out.")
     title = title or page.title_of(settings, folder)
+    worst = read(None, files.WORST, classifier_page.load_worst)
     sections = (
-        page.header(title, table, rows, settings, notes),
-        page.scores(table),
-        classifier_page.sections(named, read(None, files.WORST, classifier_page.load_worst)),
-        charts(rows, page.floors(table), draw_curve),
-        views_section(pictures),
-        page.next_steps(folder, settings),
-        page.details(folder, rows, settings, machine),
+        notes.built(files.SCORES, lambda: page.scores(table)),
+        notes.built(files.CLASSIFICATION, lambda: classifier_page.sections(named)),
+        notes.built(files.WORST, lambda: classifier_page.worst_errors(worst) if named else ""),
+        page.map_link(folder),
+        notes.built(files.METRICS, lambda: charts(rows, page.floors(table), draw_curve)),
+        notes.built(files.VIEWS, lambda: views_section(pictures)),
+        notes.built(files.CONFIG, lambda: page.next_steps(folder, settings)),
+        notes.built(files.METRICS, lambda: page.details(folder, rows, settings, machine)),
     )
-    return write_page(folder / files.REPORT, title, "\n".join(filter(None, sections)))
+    header = notes.built(files.METRICS, lambda: page.header(title, table, rows, settings, notes.sentences))
+    header = header or page.header(title, None, [], {}, notes.sentences)
+    return write_page(folder / files.REPORT, title, "\n".join(filter(None, (header, *sections))))
+
+
+class _Notes:
+    """Sentences for the reader, with one for each file that is damaged, or holds something else than a run writes."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        self.sentences = list(sentences)
+
+    def read(self, path: Path, reader: Callable[[Path], T | None]) -> T | None:
+        """The content of a file, None where it cannot be read."""
+        try:
+            return reader(path)
+        except (OSError, ValueError) as error:
+            self.sentences.append(f"{path.name} could not be read and is left out ({error}).")
+            return None
+
+    def built(self, name: str, build: Callable[[], str]) -> str:
+        """A section, empty where what its file holds makes none."""
+        try:
+            return build()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self.sentences.append(f"{name} holds something else than a run writes and is left out ({error!r}).")
+            return ""
 
 
 def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
@@ -114,7 +136,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):
@@ -123,12 +145,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(path.read_text("utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error).splitlines()[0]) from error
+    loaded = read_yaml(path)
     return loaded if isinstance(loaded, dict) else {}
 
 
@@ -139,7 +156,7 @@ def _plain_config(config: Any) -> dict[str, Any] | None:
 
 
 def _read_scores(path: Path) -> dict[str, Any] | None:
-    return _plain_scores(json.loads(path.read_text("utf-8")))
+    return _plain_scores(read_json(path))
 
 
 def _plain_scores(scores: Any) -> dict[str, Any] | None:

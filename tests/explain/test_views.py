@@ -97,5 +97,7 @@ def test_rates_must_agree(tones):
 def test_clips_without_a_training_split_are_shown_too(tones, tmp_path):
     listed = "\n".join(["path,split", *(f"{path},testing" for path in sorted(tones.iterdir())[:3])])
     (tmp_path / "clips.csv").write_text(listed)
-    shown = examine(DataConfig(root=str(tmp_path / "clips.csv")), SMALL, MultiCropConfig(), seed=0, n_clips=4)
+    shown = examine(
+        DataConfig(root=str(tmp_path / "clips.csv"), outside=True), SMALL, MultiCropConfig(), seed=0, n_clips=4
+    )
     assert len(shown.waves) == 3

@@ -1,0 +1,1 @@
+"""The map: a page on which one can see and hear what was learned."""
