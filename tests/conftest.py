@@ -46,11 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
-    """Start each test from the same random state, so that its order does not matter."""
+    """Start each test from the same random state and with one thread, so that its order does not matter."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  (libraries still draw from it)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,28 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "encoder"
     AudioEncoder.build(EncoderConfig(backbone=BackboneConfig("resnet10"))).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three "words" by six "speakers" in the layout of Speech Commands: low, high and rising tones in noise."""
+    import soundfile
+
+    rate = 8000
+    root = tmp_path_factory.mktemp("tones")
+    random = np.random.default_rng(0)
+    t = np.arange(rate // 2) / rate
+    for word, (begin, end) in {"low": (300, 300), "high": (2000, 2000), "rise": (400, 1600)}.items():
+        (root / word).mkdir()
+        for speaker in range(6):
+            for take in range(5):
+                pitch = np.cumsum(np.linspace(begin, end, len(t)) * (1 + 0.05 * speaker)) / rate
+                wave = 0.3 * np.sin(2 * np.pi * pitch) + 0.05 * random.standard_normal(len(t))
+                soundfile.write(root / word / f"{speaker:08x}_nohash_{take}.wav", wave, rate)
+    for name, speaker in (("validation", 4), ("testing", 5)):
+        lines = [f"{word}/{speaker:08x}_nohash_{take}.wav" for word in ("low", "high", "rise") for take in range(5)]
+        (root / f"{name}_list.txt").write_text("\n".join(lines))
+    return root
 
 
 @pytest.fixture(scope="session")

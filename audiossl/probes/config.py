@@ -18,6 +18,7 @@ class ProbeTableConfig:
     random_seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # seeds of the random weights
     # One more row: random weights with batch norms measured on training clips, as a network in training has them.
     calibrate_random: bool = False
+    map: bool = True  # map.html of the validation clips, to see and to hear
     keep_features: bool = False  # leave features.npz in the run's folder, for `audiossl probe --features`
 
 

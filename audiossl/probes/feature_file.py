@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from audiossl.embeddings import written
 from audiossl.encoder_files import describe
 from audiossl.errors import UserError
 from audiossl.probes.last_blocks import LastBlocks
+from audiossl.reading import read_arrays
 
 if TYPE_CHECKING:
     from audiossl.data.cache import CachedClips
@@ -59,10 +59,9 @@ def read_features(path: str | os.PathLike[str], encoder: str, clips: str) -> dic
     if not Path(path).exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in file.files}
+        found = read_arrays(path)
         hashes = str(found.pop(ENCODER_KEY)), str(found.pop(CLIPS_KEY))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError):
         raise UserError(f"--features {path} is not a file of features: give another name, or delete it.") from None
     for mine, its, what in zip((encoder, clips), hashes, (_ENCODER, "other clips"), strict=True):
         if mine != its:

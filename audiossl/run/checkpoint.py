@@ -10,20 +10,28 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from audiossl.config import flatten
 from audiossl.errors import UserError
+from audiossl.reading import read_json, read_yaml
+from audiossl.reading_tensors import are_plain, read_safetensors, read_torch
 from audiossl.run import files
 from audiossl.run.config import MAY_CHANGE
+
+# Kinds of the parts of a state, where they are there.
+PARTS: dict[str, type] = {
+    "models": list,
+    "optimizers": list,
+    "scaler": dict,
+    "config": dict,
+    "recorder": dict,
+    "rng": list,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Position:
     processes: int = 1
     seconds: float = 0.0  # time so far, all parts of the run together
     monitors: dict[str, float] = dataclasses.field(default_factory=dict)  # at the end of an epoch
+    skipped: int = 0  # optimiser steps that were left out since they were not finite
 
 
 class Checkpoints:
@@ -64,6 +73,17 @@ class Checkpoints:
         scores = [(read_position(path).monitors.get(self.best), path) for path in self.all()]
         known = [(score, path) for score, path in scores if score is not None and score == score]
         return max(known, key=lambda pair: pair[0])[1] if known else None
+
+    def tidy(self) -> None:
+        """Clear away what a kill in the middle of a write has left; a run that is resumed calls it, and nobody else."""
+        for old in self.folder.glob(".epoch-*_batch-*.old"):
+            target = self.folder / old.name[1:].removesuffix(".old")
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(old, target)  # killed between the two renames of `_rename`
+        for beside in self.folder.glob(".epoch-*_batch-*.part"):
+            shutil.rmtree(beside, ignore_errors=True)
 
     def save(self, state: dict[str, Any], position: Position) -> Path:
         """Write a checkpoint, then remove those that are no longer kept.
@@ -126,7 +146,15 @@ class Checkpoints:
 def read_position(path: Path) -> Position:
     """The place of a checkpoint; raises `UserError` when its file is damaged."""
     try:
-        return Position(**json.loads((path / "position.json").read_text(encoding="utf-8")))
+        position = Position(**read_json(path / "position.json"))
+        for field in dataclasses.fields(Position):
+            value, kind = getattr(position, field.name), type(field.default)
+            right = isinstance(value, int | float) and value >= 0 if kind in (int, float) else isinstance(value, dict)
+            if not right or (kind is int and not isinstance(value, int)):
+                raise ValueError(f"{field.name} is {value!r}")
+        if not all(isinstance(value, int | float) or value is None for value in position.monitors.values()):
+            raise ValueError(f"monitors are {position.monitors!r}")
+        return position
     except (OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path / 'position.json'} is damaged ({error}); remove {path} to resume from an earlier one."
@@ -139,14 +167,16 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises `UserError` when the file is damaged, or holds objects other than tensors and plain values.
     """
     try:
-        state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        state = read_torch(path / "state.pt", checked=True)
         if not isinstance(state, dict) or "models" not in state:
             raise ValueError("it holds no state of a run")
+        odd = [name for name, kind in PARTS.items() if name in state and not isinstance(state[name], kind)]
+        if odd:
+            raise ValueError(f"its part {odd[0]} is a {type(state[odd[0]]).__name__}")
         return state
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path / 'state.pt'} cannot be read ({reason}); remove {path} to resume from an earlier one."
+            f"{path / 'state.pt'} cannot be read ({error}); remove {path} to resume from an earlier one."
         ) from None
 
 
@@ -155,8 +185,13 @@ def checkpoints_of_run(folder: str | os.PathLike[str], keep: int) -> Checkpoints
     config = Path(folder) / files.CONFIG
     if not config.is_file():
         raise UserError(f"{folder} is not the folder of a run: it has no {files.CONFIG}.")
-    best = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("run", {}).get("best", "")
-    return Checkpoints(Path(folder) / files.CHECKPOINTS, keep, best)
+    try:
+        settings = read_yaml(config)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config} cannot be read ({error}): it is not a run's.") from None
+    run = settings.get("run") if isinstance(settings, dict) else None
+    best = run.get("best", "") if isinstance(run, dict) else ""
+    return Checkpoints(Path(folder) / files.CHECKPOINTS, keep, str(best))
 
 
 def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from") -> dict[str, Any]:
@@ -170,14 +205,16 @@ def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from
     encoder = Path(folder) / "model.safetensors"
     if encoder.is_file():
         try:
-            return dict(load_file(encoder))
-        except (OSError, SafetensorError) as error:
+            return dict(read_safetensors(encoder))
+        except (OSError, ValueError) as error:
             raise UserError(f"{flag} {folder}: {encoder.name} is damaged ({error}); copy it again.") from None
     path = Checkpoints(Path(folder) / files.CHECKPOINTS, keep=1, best="").latest()
     if path is None:
         raise UserError(f"{flag} {folder}: there is no checkpoint in it; name the folder of a run, or of an encoder.")
-    (weights,) = read_state(path)["models"]
-    return weights
+    models = read_state(path)["models"]
+    if not isinstance(models, list) or len(models) != 1 or not are_plain(models[0]):
+        raise UserError(f"{flag} {folder}: {path / 'state.pt'} holds no weights of one model; name another run.")
+    return models[0]
 
 
 def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: Path) -> list[str]:

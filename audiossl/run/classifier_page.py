@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,6 +12,7 @@ import numpy as np
 
 from audiossl.data.cached import CachedClips
 from audiossl.explain.sound import player
+from audiossl.reading import read_arrays, read_json
 
 WORST = 20  # errors that the page plays
 SHOWN_LABELS = 40  # of a confusion matrix and a table; of more labels, those that are confused most
@@ -43,20 +43,19 @@ def save_worst(
 
 def load_worst(path: Path) -> dict[str, np.ndarray]:
     """What `save_worst` kept; raises ValueError or OSError for a damaged file."""
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    return read_arrays(path)
 
 
 def load(path: Path) -> dict[str, Any]:
     """Scores as `audiossl.run.conclude_classifier` wrote them; raises ValueError for something else."""
-    found = json.loads(path.read_text("utf-8"))
+    found = read_json(path)
     if not isinstance(found, dict) or not {"about", "scores", "floors", "unknown_below"} <= found.keys():
         raise ValueError("it holds no scores of a classifier")
     return found
 
 
-def sections(result: Json | None, worst: Mapping[str, np.ndarray] | None) -> str:
-    """HTML of a classifier's scores, and of its worst errors; "" where there are none."""
+def sections(result: Json | None) -> str:
+    """HTML of a classifier's scores; "" where there are none."""
     if result is None:
         return ""
     split = "testing" if "testing" in result["scores"] else "validation"
@@ -68,7 +67,6 @@ def sections(result: Json | None, worst: Mapping[str, np.ndarray] | None) -> str
         _confusion(scores, split),
         _labels(scores, split),
         _calibration(scores, split),
-        _worst(worst),
     )
     return "\n".join(filter(None, parts))
 
@@ -173,7 +171,8 @@ def _calibration(scores: Json, split: str) -> str:
     )
 
 
-def _worst(worst: Mapping[str, np.ndarray] | None) -> str:
+def worst_errors(worst: Mapping[str, np.ndarray] | None) -> str:
+    """HTML of the worst errors, each with its sound; "" where there are none."""
     if worst is None or not len(worst["name"]):
         return ""
     items = []

@@ -8,9 +8,12 @@ from typing import Any
 
 from audiossl import __version__
 from audiossl.data.cached import CachedClips
+from audiossl.data.unusual import unusual_clips
 from audiossl.encoder import AudioEncoder
 from audiossl.explain.views import example_pictures
+from audiossl.map.of_run import of_run
 from audiossl.probes.config import ProbeTableConfig
+from audiossl.probes.feature_file import clips_hash, encoder_hash
 from audiossl.probes.features import why_no_probe
 from audiossl.probes.table import Cell, ProbeTable
 from audiossl.run import files, stages
@@ -45,14 +48,24 @@ def conclude(
         table = stages.probed(session.out, encoder, clips, probe, session.say)
         if classifier is not None and "classifier" not in table.columns:
             table = with_classifier(table, classifier, labels)
+    draw_map(session, encoder, clips, probe)
     page = write_report(
         session.out,
         scores=table,
         views=example_pictures(encoder.frontend, encoder.normalize, views, clips.split("training")),
-        warnings=skipped(clips),
+        warnings=warnings_of(clips),
     )
     stages.done(session.out, probe)
     session.say(_summary(table, folder, page))
+
+
+def draw_map(session: Session, encoder: AudioEncoder, clips: CachedClips, probe: ProbeTableConfig) -> None:
+    """Write map.html of the validation clips, as the encoder lays them out and as random weights do."""
+    if probe.skip or not probe.map:
+        return
+    known = stages.KeptFeatures(session.out / files.FEATURES, (encoder_hash(encoder), clips_hash(clips)))
+    title = f"{clips.name}, as {session.out.name} hears it"
+    of_run(session.out / files.MAP, encoder, clips, known, title, lambda text: session.say(f"map: {text}"))
 
 
 def with_classifier(table: ProbeTable, accuracies: dict[str, float], labels: str) -> ProbeTable:
@@ -80,13 +93,14 @@ def training_facts(session: Session, clips: CachedClips, labels: str) -> dict[st
     }
 
 
-def skipped(clips: CachedClips) -> list[str]:
-    """A sentence for the reader on the clips that could not be read, where there are any."""
+def warnings_of(clips: CachedClips) -> list[str]:
+    """Sentences for the reader on clips that could not be read, and on training clips that teach little."""
+    unusual = unusual_clips(clips.split("training"))
     if not clips.skipped:
-        return []
+        return unusual
     names = ", ".join(name for name, _ in clips.skipped[:5])
     more = f" and {len(clips.skipped) - 5} more" if len(clips.skipped) > 5 else ""
-    return [f"{len(clips.skipped)} clips could not be read and were left out: {names}{more}."]
+    return [f"{len(clips.skipped)} clips could not be read and were left out: {names}{more}.", *unusual]
 
 
 def _summary(table: ProbeTable | None, folder: Any, page: Any) -> str:

@@ -15,13 +15,15 @@ from audiossl import __version__
 from audiossl.classifier import Classifier, load_classifier
 from audiossl.data.cached import CachedClips
 from audiossl.explain.views import example_pictures
+from audiossl.map.of_run import of_classifier
 from audiossl.probes.baselines import log_mel_tables
 from audiossl.probes.classification import Classification, classification, sure_enough, temperature, worst_errors
 from audiossl.probes.features import waves_to_features
 from audiossl.probes.linear_start import linear_start
+from audiossl.reading import read_json
 from audiossl.run import files
 from audiossl.run.classifier_page import WORST, save_worst
-from audiossl.run.conclude import skipped
+from audiossl.run.conclude import warnings_of
 from audiossl.run.finetune_config import FinetuneConfig
 from audiossl.run.finetuning import BATCH, MANY_LABELS, Lesson, Truth
 from audiossl.run.page_file import replace
@@ -74,7 +76,10 @@ def keep_probe(session: Session, classifier: Classifier, truths: dict[str, Truth
 def probe_scores(out: Path) -> dict[str, float]:
     """Scores by split of the linear probe that a run began with; empty where there was none."""
     path = out / files.LINEAR_PROBE / "config.json"
-    return json.loads(path.read_text("utf-8"))["extra"][SCORES] if path.is_file() else {}
+    try:
+        return dict(read_json(path)["extra"][SCORES])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the best epoch is kept without comparing
+        return {}
 
 
 def load_best(session: Session, classifier: Classifier, learner: nn.Module) -> None:
@@ -120,9 +125,12 @@ def conclude_classifier(
         rows = worst_errors(tested[0], truths[split].table, WORST)
         save_worst(session.out / files.WORST, truths[split].clips, tested[0], rows, classifier.labels)
     replace(session.out / files.CLASSIFICATION, json.dumps(result, indent=1, ensure_ascii=False))
+    if config.map and found["validation"] is not None:
+        held_out, title = truths["validation"].clips, f"{clips.name}, as {session.out.name} names it"
+        of_classifier(session.out / files.MAP, classifier, held_out, found["validation"][0], title, session.say)
     training = truths["training"].clips
     pictures = example_pictures(classifier.encoder.frontend, classifier.encoder.normalize, views, training)
-    page = write_report(session.out, views=pictures, warnings=skipped(clips))
+    page = write_report(session.out, views=pictures, warnings=warnings_of(clips))
     session.say(_summary(result, folder, page))
     return result
 

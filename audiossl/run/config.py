@@ -8,12 +8,12 @@ from typing import Literal
 from audiossl.errors import UserError
 
 # Keys that may differ between the run that wrote a checkpoint and the one that resumes it: they say where
-# things lie and what is written, never what is computed. (The number of batches in an epoch is compared as
-# well, so that data that moved must still be of the same size.)
+# things lie and what is written, or what to do where nothing can be computed. (The number of batches in an epoch
+# is compared as well, so that data that moved must still be of the same size.)
 _PLACES = ("out", "resume", "new_epochs", "keep", "best", "checkpoint_minutes", "monitor_epochs", "trackers")
 MAY_CHANGE = frozenset(
-    {f"run.{name}" for name in (*_PLACES, "log_steps", "quiet", "workers", "threads")}
-    | {"data.root", "data.cache", "data.download"}
+    {f"run.{name}" for name in (*_PLACES, "log_steps", "quiet", "workers", "threads", "skip_not_finite")}
+    | {"data.root", "data.cache", "data.download", "data.outside"}
 )
 
 
@@ -40,6 +40,9 @@ class RunConfig:
     best: str = "knn"  # monitor whose highest value marks the best checkpoint
     checkpoint_minutes: float = 10.0  # a checkpoint in mid-epoch this often, besides one after each epoch
     monitor_epochs: int = 1  # kNN and collapse monitors every so many epochs, and after the last
+    # Optimiser steps that a run may leave out since their loss or gradient is not finite; one more ends it. Above 0
+    # the device is waited for at every step
+    skip_not_finite: int = 0
     log_steps: int = 20  # optimiser steps between lines of metrics.jsonl; only then losses leave the device
     # trackers of Accelerate: tensorboard, wandb, trackio, mlflow, ...; [] for none
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -50,7 +53,7 @@ class RunConfig:
         for name in ("epochs", "batch_size", "accumulate", "keep", "monitor_epochs", "log_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--run.{name} must be at least 1, found {getattr(self, name)}.")
-        for name in ("seed", "workers", "threads"):
+        for name in ("seed", "workers", "threads", "skip_not_finite"):
             if getattr(self, name) < 0:
                 raise UserError(f"--run.{name} must be 0 or more, found {getattr(self, name)}.")
         if not self.checkpoint_minutes > 0:

@@ -32,6 +32,8 @@ class FinetuneConfig:
     # Sounds are called unknown below the probability that this share of the rightly named validation clips reaches; 1
     # calls none so.
     keep_known: float = 1.0
+    # map.html of the validation clips, to see and to hear.
+    map: bool = True
     # Folder of a larger classifier, whose probabilities are learned in the place of this share of the labels.
     teacher: str = ""
     teacher_share: float = 0.7

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish: the step is finished, a checkpoint is written, then the program ends."""
+"""SIGTERM, SIGINT and SIGUSR1 as a wish: the step is finished, a checkpoint is written, then the program ends."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import threading
 from types import FrameType
 from typing import Any
 
+# What clusters announce the end of a job with, minutes before it; Windows has none.
+ANNOUNCEMENT = getattr(signal, "SIGUSR1", None)
+
 
 class StopRequest:
-    """Remembers the first SIGTERM or SIGINT while installed; a second one stops at once.
+    """Remembers the first SIGTERM, SIGINT or SIGUSR1 while installed; a second SIGTERM or SIGINT stops at once.
 
-    Exit codes follow the shell's habit: 143 (128 + SIGTERM) and 130 (128 + SIGINT).
+    Exit codes follow the shell's habit: 143 (128 + SIGTERM), 130 (128 + SIGINT), and on Linux 138 (128 + SIGUSR1).
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, *([ANNOUNCEMENT] if ANNOUNCEMENT else []))
 
     def __init__(self) -> None:
         self.signal = 0  # number of the signal that came, 0 for none
@@ -33,7 +36,8 @@ class StopRequest:
 
     def _noted(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.signal:
+        # A cluster that has announced the end sends SIGTERM behind it: there is still time for the checkpoint.
+        if self.signal and ANNOUNCEMENT not in (self.signal, number):
             self.remove()
             signal.raise_signal(number)
-        self.signal = number
+        self.signal = self.signal or number

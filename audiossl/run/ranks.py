@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 from collections.abc import Iterator, Mapping
 
-import torch
+# Imported before there is a group: its functions have the group of that moment as a default argument, and would keep
+# it for ever (DistributedDataParallel imports it at the latest).
+import torch.distributed.nn.functional
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from audiossl.errors import UserError
+from audiossl.run.lost_process import say_lost_processes
 
 
 class Ranks:
@@ -20,6 +24,8 @@ class Ranks:
         self.accelerator = accelerator
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
         self.is_main = accelerator.is_main_process
+        if self.count > 1:
+            say_lost_processes(self.rank, self.count)
         if self.count > 1 and accelerator.device.type == "cpu":
             atexit.unregister(_leave_group)  # one program may hold several runs
             atexit.register(_leave_group)
@@ -59,11 +65,13 @@ class Ranks:
 
 
 def _leave_group() -> None:
-    """Leave the group of processes while Python still stands.
+    """Leave the group of processes, and wait for its threads, while Python still stands.
 
     Gloo's threads would otherwise be torn down with the interpreter, which now and then ends a finished process in
-    "terminate called without an active exception" and exit code -6. NCCL's ends by itself, and to leave it waits for
-    the other processes, which may have died.
+    "terminate called without an active exception" and exit code -6. They end with the last that holds the group, so
+    models that a cycle still keeps go first. NCCL's end by themselves, and to leave it waits for the other processes,
+    which may have died.
     """
+    gc.collect()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

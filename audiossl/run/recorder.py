@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ class Recorder:
         self._window, self._epoch = Meter(), Meter()
         self._steps: list[dict[str, Any]] = []  # the last two rows of steps
         self._warned = False  # of a collapse that still lasts
+        self._trackers: list[Any] = []  # those that this process has started
+        # A run that fails never comes to its `finish`: TensorBoard's thread would outlive it.
+        self._end_trackers = weakref.finalize(self, _end, self._trackers)
 
     def start_trackers(self, config: dict[str, Any] | None, step: int) -> None:
         """Start Accelerate's trackers behind `step`, so that no point of TensorBoard doubles after a resume.
@@ -43,6 +47,7 @@ class Recorder:
         """
         settings = {"tensorboard": {"purge_step": step + 1}}
         self.ranks.accelerator.init_trackers("run", config=config, init_kwargs=settings)
+        self._trackers += self.ranks.accelerator.trackers
 
     def add(self, logs: Mapping[str, Tensor | float]) -> None:
         """Values of one micro-batch; nothing is fetched from the device."""
@@ -102,6 +107,10 @@ class Recorder:
         self.console.stop()
         accelerator = self.ranks.accelerator
         accelerator.wait_for_everyone()
-        for tracker in accelerator.trackers:
-            tracker.finish()
+        self._end_trackers()  # the first call counts
         accelerator.trackers = []
+
+
+def _end(trackers: Sequence[Any]) -> None:
+    for tracker in trackers:
+        tracker.finish()

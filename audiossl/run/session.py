@@ -16,20 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, PartialState, skip_first_batches
-from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import (
-    GradientAccumulationPlugin,
-    ProjectConfiguration,
-    find_batch_size,
-    gather_object,
-    parse_flag_from_env,
-)
+from accelerate import PartialState
+from accelerate.utils import find_batch_size, gather_object, parse_flag_from_env
 from torch import Tensor, nn
 
 from audiossl import config as config_files
+from audiossl.data.cached import CachedClips
+from audiossl.data.loader import stop_workers
+from audiossl.data.unusual import unusual_clips
 from audiossl.errors import UserError
-from audiossl.run import environment, folder, gradients, seeds
+from audiossl.run import accelerated, environment, folder, gradients, seeds
 from audiossl.run.checkpoint import (
     Checkpoints,
     Position,
@@ -41,9 +37,11 @@ from audiossl.run.checkpoint import (
 from audiossl.run.clock import Clock
 from audiossl.run.config import RunConfig
 from audiossl.run.interrupt import StopRequest
+from audiossl.run.not_finite import BadSteps
 from audiossl.run.ranks import Ranks
 from audiossl.run.recorder import Recorder
 from audiossl.run.state import TrainingState
+from audiossl.run.step_watch import StepWatch
 from audiossl.run.tracking import check_trackers, tracker_config
 
 
@@ -96,17 +94,19 @@ class Session:
         # the other processes of a run on CPUs.
         device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
         self.precision, reason = environment.choose_precision(run.precision, device, environment.cpu_flags())
-        self.accelerator = _accelerator(run, self.precision)
+        self.accelerator = accelerated.accelerator(run, self.precision)
         self.device = self.accelerator.device
         self.ranks = Ranks(self.accelerator)
         self.rank, self.processes, self.is_main = self.ranks.rank, self.ranks.count, self.ranks.is_main
         self.recorder = Recorder(self.out, self.ranks, run.quiet)
         self.checkpoints = Checkpoints(self.out / "checkpoints", run.keep, run.best)
         self._state = TrainingState(self.accelerator)
-        self._finite = gradients.FiniteWatch(self.device)
+        self._watch = StepWatch(self._state, self.device, run.skip_not_finite)
+        self._bad_steps, self._is_skipped = BadSteps(self, self._watch), False  # the present optimiser step
         self._stop, self._clock = StopRequest(), Clock()
         self._place = Position(processes=self.processes)
         self._group = run.accumulate  # micro-batches in the present accumulation group
+        self._logs: list[Mapping[str, Tensor | float]] = []  # of this group
         self._rng: dict[str, Any] | None = None  # of the checkpoint, until the loop begins
         self._open(reason)
         seeds.seed_all(seeds.mixed_seed("weights", run.seed))  # on every rank the same: weights must be equal
@@ -118,6 +118,7 @@ class Session:
         with self.ranks.one_voice(rank_0_only=True):
             if self.is_main:
                 folder.claim(self.out, self.run.resume)
+                self.checkpoints.tidy()
         self._checkpoint = self.checkpoints.latest() if self.run.resume else None
         notes: list[str] = []
         with self.ranks.one_voice():
@@ -168,21 +169,18 @@ class Session:
     def prepare(self, *objects: Any) -> Any:
         """Hand models, optimisers and loaders to Accelerate: device, wrapper, precision, share of the data.
 
-        Loaders must drop their last incomplete batch. From here on the global random streams (dropout, drop
-        path) differ by rank.
+        Loaders must drop their last incomplete batch; a new run says what is unusual about their clips. From here on
+        the global random streams (dropout, drop path) differ by rank.
         """
-        ready = [self._placed(item) if isinstance(item, nn.Module) else item for item in objects]
+        for item in objects if self.is_main and self.is_new else ():
+            if isinstance(clips := getattr(item, "dataset", None), CachedClips):
+                for sentence in unusual_clips(clips):
+                    self.recorder.console.warn(f"warning: {sentence}")
+        ready = [accelerated.placed(item, self.accelerator, self.run.channels_last) for item in objects]
         prepared = self.accelerator.prepare(*ready)
         self._state.add(prepared if isinstance(prepared, tuple) else (prepared,))
         seeds.seed_all(seeds.mixed_seed("training", self.run.seed, self.rank))
         return prepared
-
-    def _placed(self, model: nn.Module) -> nn.Module:
-        if self.device.type == "cuda" and self.processes > 1:  # SyncBatchNorm raises on a CPU
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        if self.run.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model
 
     def keep(self, *modules: nn.Module) -> None:
         """Let checkpoints carry what these modules remember, each process its own, such as a memory of past clips.
@@ -220,6 +218,7 @@ class Session:
         self._state.load_own(state["own"][self.rank] if "own" in state else [])
         self.recorder.load_state_dict(state["recorder"], self.device)
         self._rng, self._place, self._clock.before_s = state["rng"][self.rank], place, place.seconds
+        self._watch.skipped = place.skipped
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -234,8 +233,8 @@ class Session:
     def epochs(self) -> Iterator[int]:
         """The epochs that are still to do.
 
-        In here SIGTERM and SIGINT mean: finish the step, write a checkpoint, exit with 143 or 130; a second
-        signal stops at once.
+        In here SIGTERM, SIGINT and SIGUSR1 mean: finish the step, write a checkpoint, exit with 143, 130 or 138; a
+        second SIGTERM or SIGINT stops at once.
         """
         self._stop.install()
         try:
@@ -246,56 +245,48 @@ class Session:
     def steps(self, loader: Any, epoch: int) -> Iterator[tuple[Step, Any]]:
         """The micro-batches of an epoch that are still to do, each with its place and its generator.
 
-        Raises `UserError` when the loader is empty or not as long as it was at the checkpoint, when a loss is
-        not finite, and when the disk is full.
+        Raises `UserError` when the loader is empty or not as long as it was at the checkpoint, when a loss or a
+        gradient is not finite, and when the disk is full.
         """
-        length, done = self._checked_length(loader), self._place.batch if epoch == self._place.epoch else 0
+        with self.ranks.one_voice():
+            length = accelerated.checked_length(loader, self.run.batch_size, self.processes, self._place)
+        done = self._place.batch if epoch == self._place.epoch else 0
         every, console = self.run.accumulate, self.recorder.console
+        self._bad_steps.clip_ids = getattr(getattr(loader, "dataset", None), "ids", None)
         self.accelerator.step = 0  # checkpoints lie between optimiser steps, so every part begins a group
-        if done in (0, length):
-            self._restore_rng()
+        # What a loader draws at its start depends on its workers, and on whether they live on from the last epoch: it
+        # must leave the streams alone.
+        rng, self._rng = self._rng or seeds.rng_state(), None
         self._clock.start_epoch()
         console.start(epoch, self.run.epochs, done, length)
         try:
-            batches = _batches(loader, epoch, done)
+            batches = accelerated.batches(loader, epoch, done)
             for position in range(done, length):
                 batch = self._clock.next(batches)
-                self._restore_rng()  # behind the loader's own draws: the streams go on as if never stopped
+                if position == done:
+                    seeds.restore_rng(rng)
                 self._group = min(every, length - position // every * every)
                 generator = seeds.step_generator(self.run.seed, epoch, position, self.rank)
                 index = epoch * self.steps_per_epoch(loader) + position // every
+                self._watch.begin(index + 1, epoch, position, batch)
+                self._is_skipped = False
                 yield Step(index, epoch, position, generator), batch
                 self._clock.clips += (find_batch_size(batch) or 0) * self.processes
                 console.advance(epoch, position + 1, length, self.recorder.last_loss)
                 if (position + 1) % every == 0 or position + 1 == length:
-                    self._place = Position(epoch, position + 1, index + 1, length, self.processes)
+                    self._place = Position(
+                        epoch, position + 1, index + 1, length, self.processes, skipped=self._watch.skipped
+                    )
                     self._between_steps()
             next(batches, None)  # Accelerate's loader closes its books behind the last batch
+            if done == length:
+                seeds.restore_rng(rng)
+        except BaseException:
+            stop_workers(loader)
+            raise
         finally:
             console.stop()
             self._clock.stop_epoch()
-
-    def _restore_rng(self) -> None:
-        if self._rng is not None:
-            seeds.restore_rng(self._rng)
-            self._rng = None
-
-    def _checked_length(self, loader: Any) -> int:
-        length, known = len(loader), self._place.batches_per_epoch
-        if not getattr(loader, "_drop_last", True):
-            raise ValueError("a training loader must drop its last incomplete batch (drop_last=True)")
-        with self.ranks.one_voice():
-            if length == 0:
-                raise UserError(
-                    f"--run.batch_size {self.run.batch_size} in {self.processes} process(es) is more than "
-                    "there are training clips, so that no batch is full; lower it."
-                )
-            if known not in (0, length):
-                raise UserError(
-                    f"--run.resume: an epoch had {known} batches at the checkpoint and has {length} now; "
-                    "resume with the same training clips."
-                )
-        return length
 
     def accumulate(self, method: nn.Module) -> contextlib.AbstractContextManager[Any]:
         """Context of one micro-batch: ranks exchange gradients, and the optimiser moves, at a group's end."""
@@ -303,15 +294,23 @@ class Session:
 
     @property
     def synced(self) -> bool:
-        """True in the micro-batch that completes an optimiser step."""
-        return self.accelerator.sync_gradients
+        """True in the micro-batch that completes an optimiser step, unless that step is left out as not finite."""
+        return self.accelerator.sync_gradients and not self._is_skipped
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of the mean loss over the accumulation group, a smaller last one included."""
-        self._finite.look(loss, self._place.step + 1)
+        """Gradients of the mean loss over the accumulation group, a smaller last one included.
+
+        Raises `UserError` when loss or gradient is not finite, unless the step is left out (`run.skip_not_finite`): all
+        is then as it was before it, there are no gradients for the optimiser, and `synced` is False.
+        """
+        self._watch.note_loss(loss)
         if self._group != self.run.accumulate:  # Accelerate divides by `accumulate`
             loss = loss * (self.run.accumulate / self._group)
         self.accelerator.backward(loss)
+        if self.accelerator.sync_gradients:
+            self._watch.note_gradients(scaled=self.accelerator.scaler is not None)
+            if self._watch.at_each_step:
+                self._is_skipped = self._bad_steps.look()
 
     def clip(self, parameters: Iterable[Tensor], max_norm: float, per_tensor: bool = False) -> None:
         """Clip gradients to an L2 norm, all together or each by itself, in every precision.
@@ -327,10 +326,20 @@ class Session:
 
     def log(self, step: Step, logs: Mapping[str, Tensor | float]) -> None:
         """Add a micro-batch's values; every `log_steps` optimiser steps their means are written."""
-        self.recorder.add(logs)
-        if self.synced and (step.index + 1) % self.run.log_steps == 0:
-            self._stop_if_not_finite()
-            self.recorder.write_step(step.epoch, step.index + 1, self._state.lr())
+        self._logs.append(logs)
+        if not self.accelerator.sync_gradients:
+            return
+        for values in [] if self._is_skipped else self._logs:
+            self.recorder.add(values)
+        self._logs = []
+        if (step.index + 1) % self.run.log_steps == 0:
+            self._bad_steps.look()
+            self.recorder.write_step(step.epoch, step.index + 1, self._more())
+
+    def _more(self) -> dict[str, float]:
+        """What rows have beside logged values."""
+        skipped = self._watch.skipped
+        return {**self._state.lr(), **({"skipped_steps": float(skipped)} if skipped else {})}
 
     # -- between steps and epochs ----------------------------------------------------------------------------
 
@@ -353,32 +362,24 @@ class Session:
         raise SystemExit(128 + stop)
 
     def _save(self, monitors: dict[str, float]) -> Path:
-        """Write a checkpoint of this place (rank 0), with the random states of all ranks."""
-        self._finite.look_at_weights(self._state.models, self._place.step)
-        self._stop_if_not_finite()
+        """Write a checkpoint of this place, unless it would be worthless."""
+        self._bad_steps.look()
+        self._bad_steps.stop_at_bad_weights(self._place.step)
+        path = self.write_checkpoint(self.checkpoints, monitors)
+        self._clock.checkpointed()
+        return path
+
+    def write_checkpoint(self, checkpoints: Checkpoints, monitors: dict[str, float]) -> Path:
+        """Write the state between two optimiser steps (rank 0), with the random states of all ranks."""
         place = dataclasses.replace(self._place, seconds=self._clock.seconds(), monitors=monitors)
         rng, own = gather_object([seeds.rng_state()]), gather_object([self._state.own_state()])
-        path = self.checkpoints.folder
+        path = checkpoints.folder
         with self.ranks.one_voice(rank_0_only=True):
             if self.is_main:
                 state = {"config": config_files.to_dict(self.config), "rng": rng, "own": own}
                 state |= {**self._state.state_dict(), "recorder": self.recorder.state_dict()}
-                path = self.checkpoints.save(state, place)
-        self._clock.checkpointed()
+                path = checkpoints.save(state, place)
         return path
-
-    def _stop_if_not_finite(self) -> None:
-        step = self.ranks.largest(int(self._finite.first_bad))
-        if step < 0:
-            return
-        last = self.checkpoints.latest()
-        kept = f"the last good checkpoint is {last}" if last else "no checkpoint was written before"
-        lower = "--run.precision fp32 or " if self.precision != "fp32" else ""
-        with self.ranks.one_voice():
-            raise UserError(
-                f"the loss or a weight is not finite since optimiser step {step}: try {lower}a lower "
-                f"learning rate; {kept}."
-            )
 
     def monitor_due(self, epoch: int) -> bool:
         """True in epochs that end with monitors: every `monitor_epochs`, and the last."""
@@ -392,8 +393,8 @@ class Session:
             monitors: values on the encoder, such as knn (percent), feature_std, rankme; may be empty.
         """
         scores = {name: float(value) for name, value in (monitors or {}).items()}
-        self._stop_if_not_finite()
-        more = {**self._state.lr(), **scores, **self._clock.row(self.device)}
+        self._bad_steps.look()
+        more = {**self._more(), **scores, **self._clock.row(self.device)}
         self.recorder.write_epoch(epoch, self.run.epochs, self._place.step, more)
         self._place = dataclasses.replace(self._place, epoch=epoch + 1, batch=0)
         path = self._save(scores)
@@ -413,31 +414,6 @@ class Session:
     def finish(self) -> None:
         """Close the trackers and wait for all ranks; the folder is then complete."""
         self._stop.remove()
+        for loader in self.accelerator._dataloaders:
+            stop_workers(loader)
         self.recorder.finish()
-
-
-def _accelerator(run: RunConfig, precision: str) -> Accelerator:
-    """Accelerate under the rules of the module's docstring."""
-    # One program may hold several runs, one after the other; Accelerate keeps precision and accumulation.
-    AcceleratorState._reset_state()
-    GradientState._reset_state()
-    return Accelerator(
-        mixed_precision={"fp32": "no"}.get(precision, precision),
-        # a plugin, since a bare number would yield to an environment variable of the launcher
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=run.accumulate),
-        log_with=list(run.trackers) or None,
-        project_config=ProjectConfiguration(project_dir=run.out, logging_dir=str(Path(run.out) / "tensorboard")),
-        dataloader_config=DataLoaderConfiguration(
-            use_seedable_sampler=True,
-            data_seed=seeds.mixed_seed("order", run.seed) % 2**31,  # Accelerate adds the epoch
-            non_blocking=True,
-        ),
-    )
-
-
-def _batches(loader: Any, epoch: int, done: int) -> Iterator[Any]:
-    """The batches of an epoch behind the first `done`, in the order that they have in the whole epoch."""
-    loader.set_epoch(epoch)
-    if done == len(loader):
-        return iter(())
-    return iter(skip_first_batches(loader, done) if done else loader)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audiossl.errors import UserError
+from audiossl.reading import parse_json
 
 
 class Meter:
@@ -78,16 +79,19 @@ class MetricsFile:
         rows = []
         for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                rows.append(json.loads(line))
+                row = parse_json(line)
             except ValueError:
                 continue
+            if isinstance(row, dict):
+                rows.append(row)
         return rows
 
     def cut(self, epoch: int, step: int) -> None:
         """Drop what lies behind a checkpoint at this place, so that a resumed run doubles no line."""
 
         def before(row: dict[str, Any]) -> bool:
-            return row["epoch"] < epoch if row["kind"] == "epoch" else row["step"] <= step
+            place, end = (row.get("epoch"), epoch) if row.get("kind") == "epoch" else (row.get("step"), step + 1)
+            return isinstance(place, int | float) and place < end
 
         kept = [row for row in self.rows() if before(row)]
         beside = self.path.with_name(self.path.name + ".part")

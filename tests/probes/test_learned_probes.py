@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from audiossl.errors import UserError
 from audiossl.probes.features import Labelled, ProbeData, accuracy
 from audiossl.probes.few_shot import draw_few, few_shot, short_labels
-from audiossl.probes.linear import linear_probe
+from audiossl.probes.linear import GridAdamW, linear_probe
 from audiossl.probes.logistic import fit_one_vs_rest, logistic_probe, one_vs_rest_probe
 
 
@@ -86,6 +87,30 @@ def test_each_layer_of_the_grid_trains_as_if_alone():
     # A learning rate of 0 leaves a layer at zero, never chosen: the other must end as it does alone.
     beside = linear_probe(data, (0.0, 1e-3), (0.1,), min_steps=60, min_epochs=1)
     assert beside == alone
+
+
+def test_one_optimiser_for_the_grid_is_torchs_adamw_for_each_layer():
+    grid = [(1e-3, 0.0), (1e-3, 1.0), (3e-2, 0.1)]
+    torch.manual_seed(0)
+    together = [torch.randn(3, 4, 5), torch.randn(3, 4)]
+    apart = [[stacked[i].clone() for stacked in together] for i in range(3)]
+    optimizer = GridAdamW(together, grid)
+    theirs = [
+        torch.optim.AdamW(layer, rate, weight_decay=decay) for layer, (rate, decay) in zip(apart, grid, strict=True)
+    ]
+    for step in range(50):
+        factor = 1 - step / 50
+        for i, stacked in enumerate(together):
+            stacked.grad = torch.randn_like(stacked) * 10.0 ** (step % 5 - 2)
+            for layer, gradient in zip(apart, stacked.grad, strict=True):
+                layer[i].grad = gradient.clone()
+        for adamw, (rate, _) in zip(theirs, grid, strict=True):
+            adamw.param_groups[0]["lr"] = factor * rate
+            adamw.step()
+        optimizer.step(factor)
+    for i, stacked in enumerate(together):
+        torch.testing.assert_close(stacked, torch.stack([layer[i] for layer in apart]), rtol=1e-5, atol=1e-6)
+        assert stacked.grad is None
 
 
 def test_the_linear_probe_repeats_by_seed():

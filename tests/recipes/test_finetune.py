@@ -32,6 +32,7 @@ SETTINGS = {
     "run.trackers": "[]",
 }
 SMALL = [word for key, value in SETTINGS.items() for word in (f"--{key}", str(value))]
+OUTSIDE = ("--data.outside", "true")  # manifests of sounds that lie elsewhere
 PICTURE = {"sample_rate": RATE, "n_fft": 256, "win_length": 256, "hop_length": 129, "n_bins": 32, "f_max": 3800.0}
 
 
@@ -202,7 +203,7 @@ def test_clips_of_several_labels(tones, encoder, tmp_path, monkeypatch):
             labels = {"low": "low;tone", "high": "high;tone", "rise": ";"}[path.parent.name]
             writer.writerow([path, labels, {4: "validation", 5: "testing"}.get(speaker, "training")])
     flags = ("--method.multi_label", "--method.class_weights", "balanced", "--finetune.encoder", encoder)
-    call(monkeypatch, *command(manifest, tmp_path / "run", *flags))
+    call(monkeypatch, *command(manifest, tmp_path / "run", *OUTSIDE, *flags))
     found = result(tmp_path / "run")
     assert found["scores"]["validation"]["map"] > 80
     assert found["scores"]["testing"]["confusion"] == []
@@ -275,7 +276,7 @@ def test_labels_that_training_lacks_and_a_single_label_are_refused(tones, encode
         manifest = tmp_path / "list.csv"
         manifest.write_text("path,label,split\n" + "\n".join(",".join(map(str, row)) for row in rows))
         with pytest.raises(SystemExit):
-            call(monkeypatch, *command(manifest, tmp_path / "run", "--finetune.encoder", encoder))
+            call(monkeypatch, *command(manifest, tmp_path / "run", *OUTSIDE, "--finetune.encoder", encoder))
         error = capsys.readouterr().err.strip()
         assert len(error.splitlines()) == 1
         return error
@@ -353,7 +354,7 @@ def test_a_label_with_one_clip_is_learned_or_refused_by_where_the_clip_is(
         manifest = tmp_path / f"{split}.csv"
         lines = [*rows, (sounds[-1], "once", split)]
         manifest.write_text("path,label,split\n" + "\n".join(",".join(map(str, row)) for row in lines))
-        flags = command(manifest, tmp_path / split, "--finetune.encoder", encoder, "--run.epochs", 1)
+        flags = command(manifest, tmp_path / split, *OUTSIDE, "--finetune.encoder", encoder, "--run.epochs", 1)
         if split == "training":
             call(monkeypatch, *flags)
             scores = {row["label"]: row for row in result(tmp_path / split)["scores"]["testing"]["labels"]}

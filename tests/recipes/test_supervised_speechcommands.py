@@ -128,7 +128,16 @@ def test_few_labels_balanced_on_an_unlabelled_background(tones, tmp_path, monkey
         rows.append(f"{path},{word if known else ''},{split}")
     manifest = tmp_path / "some.csv"
     manifest.write_text("\n".join(rows))
-    few = ("--method.labels_per_class", 2, "--method.class_weights", "balanced", "--run.batch_size", 4)
+    few = (
+        "--data.outside",
+        "true",
+        "--method.labels_per_class",
+        2,
+        "--method.class_weights",
+        "balanced",
+        "--run.batch_size",
+        4,
+    )
     call(monkeypatch, *command(manifest, tmp_path / "run", *few, "--run.epochs", 1, "--wave.gain_db", 6))
     assert "60 training clips, with 5 labels of 3 classes" in capsys.readouterr().out
     assert (tmp_path / "run" / "report.html").exists()

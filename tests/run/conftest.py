@@ -20,7 +20,8 @@ def toy(tmp_path_factory) -> Callable[..., Ended]:
     """Run the toy recipe with flags and `Trouble` in a new process; a fork server imports torch only once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["audiossl.run.session", "torch.utils.data", "runpy"])
+    # Accelerate imports the last one when it prepares a model, which takes longer than the whole toy.
+    context.set_forkserver_preload(["audiossl.run.session", "torch.utils.data", "runpy", "torch._dynamo"])
     outputs = tmp_path_factory.mktemp("output")
     count = iter(range(1_000_000))
 

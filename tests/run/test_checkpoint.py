@@ -55,6 +55,29 @@ def test_leftovers_of_a_killed_write_are_no_checkpoint(tmp_path):
     assert checkpoints.all() == []
 
 
+def test_a_resumed_run_clears_leftovers_away_and_takes_back_what_was_being_replaced(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best="knn")
+    first = checkpoints.save(state(1.0), Position(epoch=1))
+    checkpoints.save(state(2.0), Position(epoch=2))
+    os.rename(first, tmp_path / f".{first.name}.old")  # killed before the new one got its name
+    for leftover in (".epoch-0001_batch-00000.part", ".epoch-0002_batch-00000.old"):
+        (tmp_path / leftover).mkdir()
+    checkpoints.tidy()
+    assert sorted(os.listdir(tmp_path)) == ["epoch-0001_batch-00000", "epoch-0002_batch-00000"]
+    assert [read_state(path)["models"][0]["weight"][0] for path in checkpoints.all()] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_bit_that_flipped_in_a_tensor_is_noticed(tmp_path, bit):
+    path = Checkpoints(tmp_path, keep=2, best="knn").save(state(1.0), Position(epoch=1)) / "state.pt"
+    whole = path.read_bytes()
+    place = whole.index(torch.full((3,), 1.0).numpy().tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+    assert torch.load(path, weights_only=True)["models"][0]["weight"][0] != 1.0  # torch itself takes it
+    with pytest.raises(UserError, match=r"state\.pt cannot be read .*not what was written.*earlier one"):
+        read_state(path.parent)
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = Checkpoints(tmp_path, keep=2, best="knn").save(state(), Position(epoch=1))
     whole = (path / "state.pt").read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from audiossl.data.cached import CachedClips, WaveRows
 from audiossl.probes.classification import classification
 from audiossl.run import files
-from audiossl.run.classifier_page import SHOWN_LABELS, load, load_worst, save_worst, sections
+from audiossl.run.classifier_page import SHOWN_LABELS, load, load_worst, save_worst, sections, worst_errors
 from audiossl.run.report import write_report
 
 
@@ -47,7 +47,7 @@ def test_all_parts_are_there_and_names_are_text(tmp_path):
     worst = load_worst(tmp_path / files.WORST)
     assert worst["name"].tolist() == ["clip2", "clip0"]
     np.testing.assert_array_equal(worst["waves"][0], np.arange(200, 300))
-    page = sections(result(names=names), worst)
+    page = sections(result(names=names)) + worst_errors(worst)
     for words in (
         "What is taken for what",
         "Labels",
@@ -64,15 +64,15 @@ def test_all_parts_are_there_and_names_are_text(tmp_path):
 
 def test_without_an_error_or_a_matrix_the_page_is_shorter(tmp_path):
     save_worst(tmp_path / files.WORST, clips(tmp_path, ["a", "b"]), np.eye(2)[[0, 1, 0, 1]], [], ["a", "b"])
-    page = sections(result(), load_worst(tmp_path / files.WORST))
+    page = sections(result()) + worst_errors(load_worst(tmp_path / files.WORST))
     assert "worst errors" not in page
-    assert "mean average precision" in sections(result(multi_label=True), None)
-    assert "What is taken for what" not in sections(result(multi_label=True), None)
-    assert sections(None, None) == ""
+    assert "mean average precision" in sections(result(multi_label=True))
+    assert "What is taken for what" not in sections(result(multi_label=True))
+    assert sections(None) == "" == worst_errors(None)
 
 
 def test_of_many_labels_the_confused_ones_are_shown():
-    page = sections(result(n_labels=70, n=700), None)
+    page = sections(result(n_labels=70, n=700))
     assert f"The {SHOWN_LABELS} labels of 70 that are confused most." in page
     assert page.count('class="turned"') == SHOWN_LABELS
 
@@ -84,6 +84,7 @@ def test_the_report_takes_them_from_the_folder_and_names_damaged_ones(tmp_path):
     (tmp_path / files.WORST).write_bytes(b"no archive")
     page = write_report(tmp_path).read_text()
     assert "What is taken for what" in page
+    assert "worst_errors.npz could not be read" in page
     assert "media-src data:" in page
     (tmp_path / files.CLASSIFICATION).write_text("{}")
     page = write_report(tmp_path).read_text()

@@ -193,18 +193,13 @@ def test_clip_each_tensor_by_itself():
     gradients.clip([torch.zeros(1, requires_grad=True)], 1.0)  # nothing to clip
 
 
-def test_finite_watch_remembers_the_first_bad_step():
-    watch = gradients.FiniteWatch(torch.device("cpu"))
-    for step, loss in enumerate([1.0, float("inf"), float("nan"), 1.0], start=1):
-        watch.look(torch.tensor(loss), step)
-    assert watch.first_bad.item() == 2
-    broken = nn.Linear(2, 2)
-    other = gradients.FiniteWatch(torch.device("cpu"))
-    other.look_at_weights([broken], 7)
-    assert other.first_bad.item() == -1
-    broken.bias.data[0] = float("nan")
-    other.look_at_weights([broken], 8)
-    assert other.first_bad.item() == 8
+def test_finite_or_not_is_told_of_all_tensors_together():
+    cpu = torch.device("cpu")
+    good = [torch.ones(2, 3), torch.tensor(1e18), torch.tensor([7])]
+    assert gradients.all_finite(good, cpu)
+    assert gradients.all_finite([], cpu)
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        assert not gradients.all_finite([*good, torch.tensor([0.0, bad])], cpu)
 
 
 def test_precision_follows_the_hardware():

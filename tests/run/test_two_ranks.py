@@ -37,6 +37,14 @@ def test_there_are_really_two(ranks):
     assert [rank["whole"]["rank"] for rank in ranks] == [0, 1]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of threads are read from /proc")
+def test_no_thread_of_the_group_lives_when_python_ends(folder):
+    # torn down with the interpreter, such a thread now and then aborts a process that was done
+    for rank in (0, 1):
+        names = json.loads((folder / f"rank{rank}.threads.json").read_text())
+        assert not [name for name in names if "gloo" in name]
+
+
 def test_initial_weights_are_equal_and_draws_differ(ranks):
     first, second = (rank["whole"] for rank in ranks)
     assert first["initial"] == second["initial"]
@@ -101,3 +109,24 @@ def test_only_rank_0_writes(folder, ranks):
 
 def test_a_refusal_is_said_once(ranks):
     assert [rank["refused"] for rank in ranks] == ["UserError", "SystemExit"]
+
+
+def test_a_loss_that_is_bad_on_one_rank_is_left_out_by_all(ranks):
+    # The third micro-batch is of the second optimiser step, which is then as if it had never been.
+    for rank in ranks:
+        for key in ("final", "memory"):
+            assert rank["skipped"][key] == rank["passed"][key]
+        assert rank["skipped"]["final"] != rank["whole"]["final"]
+    assert ranks[0]["skipped"]["final"] == ranks[1]["skipped"]["final"]
+
+
+def test_a_loss_that_is_bad_on_one_rank_ends_all_and_names_that_rank_s_clips(folder, ranks):
+    assert [rank["fatal"]["error"] for rank in ranks] == ["UserError", "SystemExit"]
+    said = ranks[0]["fatal"]["said"]
+    assert "the loss is inf at optimiser step 2 (epoch 1, batch 3; clips clip-" in said
+    facts = json.loads((folder / "fatal/not_finite/step-2/batch.json").read_text())
+    assert [part["loss"] for one in facts for part in one["parts"]].count("inf") == 1
+    clips = [clip for one in facts for part in one["parts"] if part["loss"] == "inf" for clip in part["clips"]]
+    assert clips == ranks[1]["whole"]["seen"][2][3]
+    for clip in clips:
+        assert f"clip-{clip}" in said

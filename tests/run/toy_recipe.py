@@ -6,6 +6,7 @@ Every micro-batch is recorded (ids, place, draws, loss), so that tests can compa
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -13,7 +14,9 @@ import random
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -45,19 +48,30 @@ class Trouble:
     stop_at: int = -1  # micro-batch of the whole run in whose middle a signal comes
     stop_signal: int = int(signal.SIGKILL)
     bad_at: int = -1  # micro-batch of the whole run whose loss is NaN
+    bad_from: int = 1_000_000  # ... from which on all losses are NaN
+    bad_gradient_at: int = -1  # ... whose loss is finite, and whose gradient is not
+    as_on_gpu: bool = False  # losses are not looked at in every step
+    left_out: tuple[int, ...] = ()  # micro-batches that the run passes over
+    stop_in_write: int = -1  # which call of os.fsync and os.replace the run does not survive, from 0
     file_limit: int = 0  # bytes that a file may grow to, like a disk that gets full
     record: str = ""
 
 
-class Clips(Dataset[tuple[torch.Tensor, int]]):
+class Sample(NamedTuple):
+    wave: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]
+
+
+class Clips(Dataset[Sample]):
     def __init__(self, n: int) -> None:
+        self.ids = [f"clip-{i}" for i in range(n)]
         self.x = torch.randn(n, 3, generator=torch.Generator().manual_seed(7))
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.x[index], index
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(self.x[index], torch.tensor(index))
 
 
 class Method(nn.Module):
@@ -81,7 +95,24 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def die_while_writing(last: int) -> None:
+    """SIGKILL before the call number `last` with which checkpoints and rows are made to last."""
+    calls = itertools.count()
+
+    def deadly(plain: Callable[..., None]) -> Callable[..., None]:
+        def call(*given: Any) -> None:
+            if next(calls) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            plain(*given)
+
+        return call
+
+    os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+
+
 def train(config: Config, trouble: Trouble) -> None:
+    if trouble.stop_in_write >= 0:
+        die_while_writing(trouble.stop_in_write)
     if trouble.file_limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write then fails with EFBIG
         resource.setrlimit(resource.RLIMIT_FSIZE, (trouble.file_limit, trouble.file_limit))
@@ -94,9 +125,12 @@ def train(config: Config, trouble: Trouble) -> None:
         shuffle=True,
         drop_last=True,
         num_workers=config.run.workers,
+        persistent_workers=config.run.workers > 0,
     )
     method, optimizer, loader = session.prepare(method, optimizer, loader)
     session.resume()
+    if trouble.as_on_gpu:
+        session._watch.at_each_step = False
     lines = open(trouble.record, "a") if trouble.record else None  # noqa: SIM115 (a kill closes it)
     for epoch in session.epochs():
         for step, (x, ids) in session.steps(loader, epoch):
@@ -104,10 +138,14 @@ def train(config: Config, trouble: Trouble) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * (1 - step.index / session.total_steps(loader))
             place = epoch * len(loader) + step.position
+            if place in trouble.left_out:
+                continue
             with session.accumulate(method):
                 loss = method(x + 0.1 * noise)
-                if place == trouble.bad_at:
+                if place == trouble.bad_at or place >= trouble.bad_from:
                     loss = loss * float("nan")
+                if place == trouble.bad_gradient_at:  # the root's slope at 0 is infinite
+                    loss = loss + (0.0 * session.unwrap(method).student[0].weight.sum()).sqrt()
                 session.backward(loss)
                 if session.synced:
                     session.clip(method.parameters(), 1.0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import importlib.util
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -24,8 +26,22 @@ sys.modules["toy_recipe"] = toy
 spec.loader.exec_module(toy)
 
 
-def run(config: Any, facts: dict[str, Any], stop_after: int | None = None) -> None:
-    """The loop of a recipe; `stop_after`: leave in mid-epoch, as a killed run does."""
+def run(
+    config: Any,
+    facts: dict[str, Any],
+    stop_after: int | None = None,
+    bad_on_rank_1: int | None = None,
+    left_out: tuple[int, ...] = (),
+) -> None:
+    """The loop of a recipe, with trouble from outside.
+
+    Args:
+        config: of the toy.
+        facts: what was seen, filled here.
+        stop_after: leave behind so many micro-batches, as a killed run does.
+        bad_on_rank_1: micro-batch of the first epoch whose loss is infinite on rank 1, though no gradient is.
+        left_out: micro-batches of the first epoch that all ranks pass over.
+    """
     session = Session(config.run, config)
     method = toy.Method()
     facts |= {"rank": session.rank, "processes": session.processes, "initial": toy.fingerprint(method)}
@@ -41,10 +57,14 @@ def run(config: Any, facts: dict[str, Any], stop_after: int | None = None) -> No
         for step, (x, ids) in session.steps(loader, epoch):
             if stop_after is not None and len(facts["seen"]) == stop_after:
                 return
+            if epoch == 0 and step.position in left_out:
+                continue
             draw = torch.rand((), generator=step.generator).item()
             memory(ids[:, None].float())
             with session.accumulate(method):
                 loss = method(x)
+                if (epoch, session.rank, step.position) == (0, 1, bad_on_rank_1):
+                    loss = loss + float("inf")
                 session.backward(loss)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -75,6 +95,16 @@ def main(folder: Path) -> None:
     run(config, facts["first"], stop_after=3)
     config.run = dataclasses.replace(config.run, resume=True)
     run(config, facts["second"])
+    facts |= {"skipped": {}, "passed": {}, "fatal": {}}
+    config.run = dataclasses.replace(settings, out=str(folder / "skipped"), skip_not_finite=1)
+    run(config, facts["skipped"], bad_on_rank_1=2)
+    config.run = dataclasses.replace(settings, out=str(folder / "passed"))
+    run(config, facts["passed"], left_out=(2, 3))
+    config.run = dataclasses.replace(settings, out=str(folder / "fatal"))
+    try:
+        run(config, facts["fatal"], bad_on_rank_1=2)
+    except (UserError, SystemExit) as error:
+        facts["fatal"] |= {"error": type(error).__name__, "said": str(error)}
     config.run = dataclasses.replace(settings, out=str(folder / "gather"))
     facts["gathered"] = gathered(Session(config.run, config))
     try:
@@ -85,5 +115,12 @@ def main(folder: Path) -> None:
     (folder / f"rank{rank}.json").write_text(json.dumps(facts))
 
 
+def write_threads(folder: Path) -> None:
+    """What the system calls the threads of this process that still live."""
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    (folder / f"rank{os.environ['RANK']}.threads.json").write_text(json.dumps(names))
+
+
 if __name__ == "__main__":
+    atexit.register(write_threads, Path(sys.argv[1]))  # what is registered first is done last
     main(Path(sys.argv[1]))

@@ -1,0 +1,30 @@
+"""Series of a run's numbers, as curves show them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from audiossl.run.curves import MAX_POINTS, series
+
+
+def test_series_prefers_steps_and_blanks_what_is_not_finite():
+    rows = [
+        {"kind": "step", "epoch": 0, "step": 10, "loss": 4.0},
+        {"kind": "epoch", "epoch": 0, "step": 20, "loss": 9.0, "knn": 30.0},
+        {"kind": "step", "epoch": 1, "step": 30, "loss": math.inf},
+    ]
+    loss = series(rows, "loss")
+    np.testing.assert_array_equal(loss.x, [10, 30])
+    np.testing.assert_array_equal(loss.y, [4.0, np.nan])
+    assert loss.last == 4.0
+    np.testing.assert_array_equal(series(rows, "knn").x, [20])
+    assert series(rows, "nothing") is None
+
+
+def test_long_series_are_averaged_without_moving_their_mean():
+    n = 10 * MAX_POINTS
+    rows = [{"kind": "step", "step": i, "loss": float(i % 7)} for i in range(n)]
+    points = series(rows, "loss")
+    assert len(points.x) == MAX_POINTS
+    assert points.y.mean() == pytest.approx(np.mean([i % 7 for i in range(n)]), abs=0.02)
