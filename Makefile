@@ -6,12 +6,14 @@ LOCK := setup.cfg pyproject.toml constraints.txt .ci/venv.sh
 STALE := $(shell [ "$$(cat .venv/.checkout 2>/dev/null)" = "$$(pwd -P)" ] && [ ! -e .venv/.unfinished ] && \
            [ -x .venv/bin/python ] || echo stale)
 export PYTHON
+# The fast tests, on all cores. Those of a file share what is costly to make, so it stays with one process (of 2 GB).
+FAST := -m "not slow and not gpu" -n logical --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench lock clean stale
+.PHONY: help demo test test-slow test-lowest test-newest check coverage mutation bench lock clean stale
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
 
 # One process, on the GPU where there is one; called again, it goes on with an interrupted run. Unless told otherwise,
 # accelerate advises on each flag that was left out, and adds its own traceback to an error (-q).
@@ -20,11 +22,29 @@ demo: .venv/.ready-demo  ## set up, then pretrain and probe on the embedded data
 	  --dynamo_backend no recipes/esvit_speechcommands.py --run.out runs/demo --run.resume \
 	  --run.epochs 16 --probe.quick
 
-test: .venv/.ready-dev  ## set up, then the fast tests
-	$(PY) -m pytest -m "not slow and not gpu"
+test: .venv/.ready-dev  ## set up, then the fast tests, on all cores
+	$(PY) -m pytest $(FAST)
 
 test-slow: .venv/.ready-dev  ## the tests that take minutes (and the GPU's, where there is one)
 	$(PY) -m pytest -m "slow or gpu"
+
+test-lowest:  ## the fast tests with the lowest versions that setup.cfg allows, in an environment of their own (6 GB)
+	bash .ci/bounds.sh lowest $(FAST)
+
+test-newest:  ## the same with the newest versions that there are
+	bash .ci/bounds.sh newest $(FAST)
+
+coverage: .venv/.ready-dev  ## the share of the lines that the fast tests run, the least covered files first
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	$(PY) -m coverage run -m pytest -q $(FAST)
+	$(PY) -m coverage combine -q
+	$(PY) -m coverage report --skip-covered --sort=cover
+
+# All mutants of the losses, and some of the many of the front ends. Called again, it goes on where it was stopped.
+mutation: .venv/.ready-dev  ## plant mistakes in losses/ and transforms/ and list those that no test notices (hours)
+	$(PY) .ci/mutation.py losses --distributed --out build/mutation/losses.jsonl
+	$(PY) .ci/mutation.py transforms --sample 300 --out build/mutation/transforms.jsonl
 
 # Type checkers see the mapped packages (transforms, recipes, pretrained) only in an installed wheel.
 check: .venv/.ready-dev  ## style, import directions, and types on the installed wheel
@@ -44,7 +64,7 @@ lock: .venv/.ready-dev  ## resolve constraints.txt anew
 	$(PY) .ci/lock.py
 
 clean:  ## remove what the targets made: .venv, build products and caches (runs/ stays)
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find audiossl transforms recipes pretrained tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-demo: $(LOCK) $(STALE)

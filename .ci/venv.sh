@@ -65,7 +65,7 @@ start=$SECONDS
 touch "$unfinished"
 : >"$log"
 # The build backend comes from the locked set too, so nothing else is fetched to build the package.
-install 'setuptools>=77'
+install 'setuptools>=77.0.3'
 install --no-build-isolation --editable ".[$extras]"
 .venv/bin/python -m pip check --disable-pip-version-check >>"$log" 2>&1 ||
     fail "the installed packages do not fit together: $(tail -n 1 "$log")"

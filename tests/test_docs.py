@@ -105,6 +105,7 @@ usage: ...
     assert runnable_blocks(page) == [("", "python", "1 + 1\n"), ("", "console", "$ audiossl --help\nusage: ...\n")]
 
 
+@pytest.mark.timeout(1800)  # README has a dozen trainings
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_marked_blocks_run(page: Path, users_folder: Path):
     text = page.read_text()
