@@ -295,19 +295,23 @@ def many(tmp_path_factory):
 
 def test_some_points_stand_for_all_while_a_plot_moves_in_software(opened, many):
     shown = opened(many)
-    drawn = """() => audiosslMap.plots.map(plot => [plot.all.visible, plot.some.visible])[0]"""
-    assert shown.page.evaluate(drawn) == [True, False]
+    still = "audiosslMap.plots[0].all.visible && !audiosslMap.plots[0].some.visible"
+    shown.page.wait_for_function(still, timeout=20_000)  # the first look at all points moved the plot too
+    shown.page.evaluate("""() => {
+        const { all, some } = audiosslMap.plots[0];
+        all.properties.visible.change.connect(() => {
+            const { x, y, c } = some.data_source.data;
+            if (!all.visible) window.moving = [some.visible, x.length, y.length, c.length];
+        });
+    }""")
     box = shown.page.locator(".plot").first.bounding_box()
     shown.page.mouse.move(box["x"] + 300, box["y"] + 200)
     shown.page.mouse.down()
     shown.page.mouse.move(box["x"] + 330, box["y"] + 220, steps=3)
-    assert shown.page.evaluate(drawn) == [False, True]
-    data = shown.page.evaluate(
-        "(({x, y, c}) => [x.length, y.length, c.length])(audiosslMap.plots[0].some.data_source.data)"
-    )
-    assert data == [1500, 1500, 1500]
+    shown.page.wait_for_function("window.moving", timeout=20_000)
+    assert shown.page.evaluate("window.moving") == [True, 1500, 1500, 1500]
     shown.page.mouse.up()
-    shown.page.wait_for_function("audiosslMap.plots[0].all.visible && !audiosslMap.plots[0].some.visible", timeout=5000)
+    shown.page.wait_for_function(still, timeout=20_000)
 
 
 def test_names_and_labels_are_text_whatever_they_hold(opened, clips, tmp_path, blind, write_map):
