@@ -105,6 +105,13 @@ def test_windows_fit_the_picture():
     assert [stage.blocks[1].window_size for stage in net.layers] == [(4, 6)] * 3
 
 
+def test_an_odd_grid_is_halved_upwards():
+    """10 x 6 cells, then 5 x 3 and 3 x 2; with timm before 1.0.31, which halves downwards, weights of other shapes."""
+    net = build_backbone(BackboneConfig("swin_micro"), (40, 24)).net
+    assert [{block.window_size for block in stage.blocks} for stage in net.layers] == [{(5, 6)}, {(5, 3)}, {(3, 2)}]
+    assert net.layers[2].blocks[0].attn.relative_position_bias_table.shape == (5 * 3, 8)
+
+
 @pytest.mark.parametrize(
     ("name", "window", "published", "sides"),
     [

@@ -88,6 +88,14 @@ def test_without_clips_eight_bits_have_no_accuracy(small_encoder, tmp_path):
     assert config["int8"]["cosine_mean"] > 0.99
 
 
+def test_a_classifier_goes_into_eight_bits_without_clips(small_classifier, tmp_path):
+    """Its head's weights are turned, of which no note of their shapes must tell (torch before 2.14 leaves some)."""
+    config = export(small_classifier, tmp_path / "new", ExportOptions(int8=True))
+    assert config["int8"]["cosine_mean"] > 0.99
+    graph = onnx.load(tmp_path / "new" / "model.onnx").graph
+    assert not {item.name for item in graph.initializer} & {item.name for item in graph.value_info}
+
+
 def test_a_difference_is_refused_and_nothing_is_left(small_encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(check, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match=r"model\.onnx differs from the model by .* nothing was written"):

@@ -74,6 +74,14 @@ class Opened:
         """What a person reads there."""
         return self.page.locator(selector).inner_text()
 
+    def wait_for_text(self, selector: str, text: str) -> None:
+        """Until it reads so: what a plot's tool has chosen comes with its next frame."""
+        self.page.wait_for_function(
+            "([selector, text]) => document.querySelector(selector).innerText === text",
+            arg=[selector, text],
+            timeout=20_000,
+        )
+
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Callable[..., Opened]]:

@@ -134,7 +134,7 @@ def test_a_lasso_fills_the_table_which_is_saved_as_csv(opened, two_panels, clips
     for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 5)):
         shown.page.mouse.move(x, y, steps=4)
     shown.page.mouse.up()
-    assert shown.text("#selected") == "90 selected"
+    shown.wait_for_text("#selected", "90 selected")
     assert shown.page.locator("#rows tbody tr").count() == 90
     with shown.page.expect_download() as download:
         shown.page.click("#save")
@@ -181,7 +181,7 @@ def test_the_keyboard_alone_selects_and_lets_go(opened, two_panels):
     shown = opened(two_panels)
     for key in ("ArrowRight", "s", "ArrowRight", "s"):
         shown.page.keyboard.press(key)
-    assert shown.text("#selected") == "2 selected"
+    shown.wait_for_text("#selected", "2 selected")
     for _ in range(2):
         shown.page.keyboard.press("Escape")
     assert not shown.page.locator("#table").is_visible()

@@ -43,8 +43,8 @@ gc.collect()
 me = psutil.Process()
 shm = [name for name in os.listdir("/dev/shm") if f"_{me.pid}_" in name]
 files = [file.path for file in me.open_files() if "site-packages" not in file.path]
-known = ("MainThread", "tqdm_monitor")  # tqdm's one waits for bars to come
-threads = [thread.name for thread in threading.enumerate() if thread.name not in known]
+others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+threads = [thread.name for thread in others if type(thread).__name__ != "TMonitor"]  # tqdm's, which waits for bars
 print(json.dumps({"ended": ended, "children": len(me.children(recursive=True)), "shm": shm, "files": files,
                   "threads": threads}))
 """
