@@ -10,7 +10,7 @@ export PYTHON
 FAST := -m "not slow and not gpu" -n logical --maxprocesses 8 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-lowest test-newest check coverage mutation bench lock clean stale
+.PHONY: help demo test test-slow test-lowest test-newest check docs coverage mutation bench lock clean stale
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -47,7 +47,7 @@ mutation: .venv/.ready-dev  ## plant mistakes in losses/ and transforms/ and lis
 	$(PY) .ci/mutation.py transforms --sample 300 --out build/mutation/transforms.jsonl
 
 # Type checkers see the mapped packages (transforms, recipes, pretrained) only in an installed wheel.
-check: .venv/.ready-dev  ## style, import directions, and types on the installed wheel
+check: .venv/.ready-dev  ## style, import directions, types on the installed wheel, and the site without a warning
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -q tests/test_import_directions.py
@@ -56,6 +56,12 @@ check: .venv/.ready-dev  ## style, import directions, and types on the installed
 	$(PY) -m build --no-isolation --outdir build/check . > build/check/log 2>&1 || { cat build/check/log; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target build/check/installed build/check/*.whl
 	cd build/check/installed && ../../../$(PY) -m mypy --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache -p audiossl
+	@$(MAKE) --no-print-directory docs
+
+# A warning is an error: a link that leads nowhere, a page that no menu names, a docstring that cannot be read.
+docs: .venv/.ready-dev  ## the documentation as a site, in build/docs (about a minute)
+	$(PY) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
 
 bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (some fifteen minutes)
 	@for bench in benchmarks/bench_*.py; do OMP_NUM_THREADS=1 $(PY) $$bench || exit 1; done
@@ -65,7 +71,7 @@ lock: .venv/.ready-dev  ## resolve constraints.txt anew
 
 clean:  ## remove what the targets made: .venv, build products and caches (runs/ stays)
 	rm -rf .venv .venv-* build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find audiossl transforms recipes pretrained tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find audiossl transforms recipes pretrained docs tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-demo: $(LOCK) $(STALE)
 	@bash .ci/venv.sh speech $@

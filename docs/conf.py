@@ -1,0 +1,56 @@
+"""The site that `make docs` builds from these pages: Sphinx, MyST for Markdown, furo for the looks.
+
+The pages stay plain Markdown that can be read where they lie. What the site needs besides is in `_site/`: `navigation`
+makes the menu from the lists of index.md, `reference` the API pages from docstrings. Nothing is fetched: fonts are the
+reader's own, search runs in the browser, and no other project's index is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+# The progress bars and threads of libraries have no business here.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from audiossl import __version__  # noqa: E402
+
+project = "audiossl"
+author = "The audiossl maintainers"
+project_copyright = author
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_site.navigation", "_site.reference"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_site"]
+root_doc = "index"
+
+# As on the pages' other home: a heading's anchor is its text in small letters, with - for spaces.
+myst_heading_anchors = 4
+highlight_language = "none"
+# What docstrings name of ours must stand on a page; types in signatures lead on where they do.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", ".*"), ("py:.*", r"(?!audiossl\.).*")]
+suppress_warnings = ["ref.python"]  # a type's name that two modules have
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+python_maximum_signature_line_length = 100
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"audiossl {__version__}"
+html_static_path = ["_site/static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+# No page loads anything from elsewhere, the licence of the theme's icons included.
+html_theme_options = {"source_repository": "", "footer_icons": []}
