@@ -23,7 +23,7 @@ author = "The audiossl maintainers"
 project_copyright = author
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "_site.navigation", "_site.reference"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "_site.navigation", "_site.reference"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_site"]
 root_doc = "index"
@@ -31,6 +31,7 @@ root_doc = "index"
 # As on the pages' other home: a heading's anchor is its text in small letters, with - for spaces.
 myst_heading_anchors = 4
 highlight_language = "none"
+smartquotes = False  # they would make one dash of the two of a flag
 # What docstrings name of ours must stand on a page; types in signatures lead on where they do.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*"), ("py:.*", r"(?!audiossl\.).*")]
@@ -41,7 +42,6 @@ pygments_dark_style = "github-dark"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-napoleon_numpy_docstring = False
 python_maximum_signature_line_length = 100
 add_module_names = False
 toc_object_entries_show_parents = "hide"

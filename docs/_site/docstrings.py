@@ -1,4 +1,4 @@
-"""The house's docstrings as reStructuredText, so that autodoc and napoleon show them as they are meant.
+"""The house's docstrings as reStructuredText, so that the site shows them as they are meant.
 
 They are written to be read in the source: `x` is code, a star is a product, `name: text` on lines of their own is a
 list, what is indented behind a colon stands as it is. Google's sections (Args, Returns, Raises) are left to napoleon.

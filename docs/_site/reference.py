@@ -12,17 +12,18 @@ import re
 from typing import Any
 
 from sphinx.addnodes import pending_xref
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 from _site.docstrings import as_rst, prose
 
 BLOCK = re.compile(r"^```\{modules\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GOOGLE = Config(napoleon_numpy_docstring=False)
 SECTION = """\
 ## {name}
 
 ```{{eval-rst}}
 .. automodule:: {name}
    :members:
-   :show-inheritance:
 ```
 """
 
@@ -57,11 +58,22 @@ def settings(config_type: type) -> list[str]:
         "     - default",
         "     -",
     ]
-    for field in dataclasses.fields(config_type):
-        if field.init:
-            comment = prose(comments.get(field.name, ""))
-            lines += [f"   * - ``{field.name}``", f"     - {_default(field)}", f"     - {comment}"]
+    for fields in _rows([field for field in dataclasses.fields(config_type) if field.init], comments):
+        names = ", ".join(f"``{field.name}``" for field in fields)
+        values = ", ".join(map(_default, fields))
+        lines += [f"   * - {names}", f"     - {values}", f"     - {prose(comments.get(fields[0].name, ''))}"]
     return [*lines, ""]
+
+
+def _rows(fields: list[dataclasses.Field[Any]], comments: dict[str, str]) -> list[list[dataclasses.Field[Any]]]:
+    """Fields with those behind them that have no comment of their own: theirs is the one above."""
+    rows: list[list[dataclasses.Field[Any]]] = []
+    for field in fields:
+        if rows and not comments.get(field.name):
+            rows[-1].append(field)
+        else:
+            rows.append([field])
+    return rows
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
@@ -75,6 +87,8 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     lines[:] = as_rst(lines)
+    if what not in ("attribute", "property"):  # of which napoleon takes all before a colon for the type
+        lines[:] = GoogleDocstring(lines, GOOGLE, app, what, name, obj, options).lines()
     if what == "class" and dataclasses.is_dataclass(obj) and obj.__module__ == name.rpartition(".")[0]:
         lines += ["", *settings(obj)]
 
@@ -102,7 +116,7 @@ def _built_in(app: Any, doctree: Any) -> None:
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("source-read", _read)
-    app.connect("autodoc-process-docstring", _docstring, priority=400)  # before napoleon's 500
+    app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _signature)
     app.connect("doctree-read", _built_in)
     return {"parallel_read_safe": True}
