@@ -13,8 +13,9 @@ from typing import Any
 HEADING = re.compile(r"^## (.+)$")
 ENTRY = re.compile(r"^- \[[^\]]*\]\(([^)#\s]+)\.md\)")
 UNLISTED = "What was measured"
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 # Files of the repository that are pages of the site under another name.
-ELSEWHERE = {"](../CHANGELOG.md)": "](changelog.md)"}
+ELSEWHERE = {"CHANGELOG.md": "changelog", "README.md": "index"}
 
 
 def chapters(text: str) -> dict[str, list[str]]:
@@ -63,9 +64,27 @@ def siblings(index: str, docnames: set[str]) -> list[str]:
     return sorted(name.name for name in here if name.parent == folder and name.name != "index")
 
 
+def within(text: str, docname: str) -> str:
+    """The text of a page without links into the rest of the repository, of which the site knows nothing.
+
+    >>> within("[how](../benchmarks/bench_map.py), [new](../CHANGELOG.md), [it](../export.md)", "api/map")
+    '[how](../benchmarks/bench_map.py), [new](../CHANGELOG.md), [it](../export.md)'
+    >>> within("[how](../benchmarks/bench_map.py), [new](../CHANGELOG.md)", "map")
+    'how, [new](changelog.md)'
+    """
+    if PurePosixPath(docname).parent.name:  # of a folder below: one step up is still a page
+        return text
+    return LINK.sub(_without, text)
+
+
+def _without(link: re.Match[str]) -> str:
+    label, target, place = link.groups()
+    page = ELSEWHERE.get(target.removeprefix("../"))
+    return f"[{label}]({page}.md{place or ''})" if page else label
+
+
 def _read(app: Any, docname: str, content: list[str]) -> None:
-    for there, here in ELSEWHERE.items():
-        content[0] = content[0].replace(there, here)
+    content[0] = within(content[0], docname)
     if PurePosixPath(docname).name == "index":
         content[0] = with_menu(content[0], siblings(docname, app.env.found_docs))
 

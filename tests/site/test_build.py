@@ -16,7 +16,7 @@ FETCHED = re.compile(r'<(?:script|img|iframe|audio|video|source)\b[^>]*\bsrc="([
 WIDE = "| | " + " | ".join(map(str, range(9))) + " |\n|---|" + "---:|" * 9 + "\n| row |" + " 1.0 |" * 9 + "\n"
 PAGES = {
     "index.md": "# Home\n\n## Begin\n\n- [First](first.md): one.\n\n## What was measured\n\n- [Losses](api/index.md)\n",
-    "first.md": f"# First\n\n{WIDE}\n[Back](index.md#begin)\n",
+    "first.md": f"# First\n\n{WIDE}\n[Back](index.md#begin), as [code](../benchmarks/) and [text](../README.md) say.\n",
     "api/index.md": "# Losses\n\n```{modules}\naudiossl.losses.cosine\naudiossl.data.config\n```\n",
 }
 
