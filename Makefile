@@ -58,9 +58,10 @@ check: .venv/.ready-dev  ## style, import directions, types on the installed whe
 	cd build/check/installed && ../../../$(PY) -m mypy --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache -p audiossl
 	@$(MAKE) --no-print-directory docs
 
-# A warning is an error: a link that leads nowhere, a page that no menu names, a docstring that cannot be read.
+# A warning is an error: a link that leads nowhere, a page that no menu names, a docstring that cannot be read. What was
+# read then is forgotten, or the next call would not look at it again and find nothing wrong.
 docs: .venv/.ready-dev  ## the documentation as a site, in build/docs (about a minute)
-	$(PY) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	$(PY) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs || { rm -rf build/doctrees; exit 1; }
 	@echo "$(CURDIR)/build/docs/index.html"
 
 bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (some fifteen minutes)
