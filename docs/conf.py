@@ -7,14 +7,11 @@ reader's own, search runs in the browser, and no other project's index is asked 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-# The progress bars and threads of libraries have no business here.
-os.environ.setdefault("TQDM_DISABLE", "1")
+sys.path.insert(0, str(HERE))  # for _site
 
 from audiossl import __version__  # noqa: E402
 
@@ -52,5 +49,3 @@ html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
-# No page loads anything from elsewhere, the licence of the theme's icons included.
-html_theme_options = {"source_repository": "", "footer_icons": []}
