@@ -124,7 +124,7 @@ def _gpu() -> Iterator[Finding]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             found = torch.cuda.get_device_properties(index)
-            bf16 = "bf16" if found.major >= 8 else "no bf16, fp16 is taken"
+            bf16 = "bf16" if found.major >= 8 else "no bf16, so fp32 unless --run.precision fp16"
             yield Finding("GPU", "ok", f"{index}: {found.name}, {found.total_memory / 2**30:.0f} GiB, {bf16}")
     elif torch.version.cuda is None and shutil.which("nvidia-smi"):
         yield Finding("GPU", "fix", "there is one, but this torch is built without CUDA: install a CUDA build.")
