@@ -77,7 +77,7 @@ def match_by_place(student: Regions, teacher: Regions) -> tuple[Tensor, Tensor]:
         n_pixels, stride = teacher.grid.size[axis], teacher.grid.stride[axis]
         pixel = ((_cell_places(student, axis) - low) / (high - low) * n_pixels).floor().long()
         inside.append((pixel >= 0) & (pixel < n_pixels))
-        cells.append((pixel.clamp(0, n_pixels - 1) // stride).clamp(max=teacher.grid.cells[axis] - 1))
+        cells.append((pixel.clamp(min=0) // stride).clamp(max=teacher.grid.cells[axis] - 1))
     index = cells[0][..., :, None] * teacher.grid.cells[1] + cells[1][..., None, :]
     return index.flatten(-2), (inside[0][..., :, None] & inside[1][..., None, :]).flatten(-2)
 

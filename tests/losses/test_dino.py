@@ -104,6 +104,7 @@ def test_sinkhorn_equals_the_plain_loop(iterations):
     logits = torch.randn(16, 9)
     expected = plain_sinkhorn(logits, 0.2, iterations)
     torch.testing.assert_close(sinkhorn_knopp(logits, 0.2, iterations).double(), expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(sinkhorn_knopp(logits, 0.2), sinkhorn_knopp(logits, 0.2, 3))  # what SwAV and DINOv2 take
 
 
 def test_sinkhorn_targets_balance_each_view_on_its_own():

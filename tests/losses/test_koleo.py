@@ -50,6 +50,16 @@ def test_it_is_computed_in_float32_under_autocast():
     assert torch.equal(low, koleo_loss(x))
 
 
+def test_neighbours_are_told_apart_in_float32_under_autocast():
+    """The second row is nearer by a thousandth of a cosine, which bf16 cannot see: it would take the first."""
+    angles = torch.tensor([0.1, -0.09, 0.0])
+    x = torch.stack([angles.cos(), angles.sin()], dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = koleo_loss(x)
+    gaps = [2 * math.sin(0.05), 2 * math.sin(0.045), 2 * math.sin(0.045)]
+    assert low.item() == pytest.approx(-sum(map(math.log, gaps)) / 3, abs=1e-4)
+
+
 def test_following_its_gradient_spreads_a_crowd():
     torch.manual_seed(1)
     x = (torch.tensor([1.0, 0.0, 0.0]) + 0.05 * torch.randn(8, 3)).requires_grad_()

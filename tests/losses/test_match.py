@@ -103,6 +103,12 @@ def test_only_cells_with_sound_count():
     torch.testing.assert_close(weights[0, 1], torch.full((24,), 1 / 24))  # silence: all alike
 
 
+def test_a_soft_view_is_weighed_like_a_loud_one():
+    torch.manual_seed(0)
+    image, view = torch.randn(1, 1, 64, 96), regions([[[0.0, 1.0, 0.0, 1.0]]])
+    torch.testing.assert_close(energy_weights(image - 8.0, view), energy_weights(image, view))
+
+
 def test_cells_cut_off_by_the_edge_are_means_over_what_is_there():
     image = torch.full((1, 2, 16, 48), -1.0)
     image[..., :16] = 1.0  # half of the first cell
