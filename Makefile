@@ -64,8 +64,8 @@ docs: .venv/.ready-dev  ## the documentation as a site, in build/docs (about a m
 	$(PY) -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs || { rm -rf build/doctrees; exit 1; }
 	@echo "$(CURDIR)/build/docs/index.html"
 
-bench: .venv/.ready-dev  ## speed beside the peers, and the deviation from exact references (some fifteen minutes)
-	@for bench in benchmarks/bench_*.py; do OMP_NUM_THREADS=1 $(PY) $$bench || exit 1; done
+bench: .venv/.ready-bench  ## speed beside the peers into docs/benchmarks.md, with date, commit and machine (some twenty minutes)
+	$(PY) benchmarks/run.py --into docs/benchmarks.md
 
 lock: .venv/.ready-dev  ## resolve constraints.txt anew
 	$(PY) .ci/lock.py
@@ -79,3 +79,6 @@ clean:  ## remove what the targets made: .venv, build products and caches (runs/
 
 .venv/.ready-dev: $(LOCK) $(STALE)
 	@bash .ci/venv.sh speech,dev $@
+
+.venv/.ready-bench: $(LOCK) $(STALE)
+	@bash .ci/venv.sh speech,dev,bench $@

@@ -1,4 +1,4 @@
-"""Constant-Q and wavelet pictures beside nnAudio, librosa, PyWavelets and dense FFT convolution: speed and deviation.
+"""Constant-Q and wavelet pictures beside nnAudio, librosa, PyWavelets, ptwt, ssqueezepy and dense FFT convolution.
 
     python benchmarks/bench_filter_bank.py
 
@@ -10,8 +10,10 @@ the peers that have no GPU code stay on the CPU.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import librosa
 import numpy as np
@@ -92,7 +94,7 @@ def constant_q(name: str, wave: Tensor, sample_rate: int, hop_length: int) -> No
             "CQT2010v2": deviation(second(wave), exact * root),
             "librosa": deviation(by_librosa(), exact * root),
         }
-        report(f"CQT, 84 rows, {name}", calls, errors, "ours, cqt", rounds=15 if name == "A" else 7)
+        report(f"CQT, 84 rows, {name}", calls, errors, "ours, cqt", rounds=9 if name == "A" else 5)
 
 
 def wavelets(name: str, wave: Tensor, sample_rate: int, hop_length: int) -> None:
@@ -114,6 +116,11 @@ def wavelets(name: str, wave: Tensor, sample_rate: int, hop_length: int) -> None
     scales = sample_rate / hz.cpu().numpy()
     clips = wave.cpu().numpy()
 
+    octaves = np.geomspace(2, 2 * 0.4 * sample_rate / float(hz[0]), len(hz))
+
+    def by_ssqueezepy() -> list[np.ndarray]:
+        return [np.abs(ssqueezepy.cwt(clip, "gmw", scales=octaves)[0][:, ::hop_length]) for clip in clips]
+
     def by_pywavelets(precision: int = 12) -> np.ndarray:
         transforms = [pywt.cwt(clip, scales, "cmor1.5-1.0", method="fft", precision=precision)[0] for clip in clips]
         return 2 * np.abs(np.stack(transforms))[..., ::hop_length] / np.sqrt(scales)[:, None]
@@ -133,6 +140,15 @@ def wavelets(name: str, wave: Tensor, sample_rate: int, hop_length: int) -> None
         "pywt.cwt": by_pywavelets,
         "torch.stft and mel": stft_mel,
     }
+    if find_spec("ssqueezepy"):
+        os.environ["SSQ_PARALLEL"] = "0"  # one thread, as all others
+        import ssqueezepy
+
+        calls["ssqueezepy.cwt (Morse, as many scales)"] = by_ssqueezepy
+    if find_spec("ptwt") and name == "A":  # a second and more: not at ten seconds
+        import ptwt
+
+        calls["ptwt.cwt"] = lambda: ptwt.cwt(wave, scales, "cmor1.5-1.0")
     with torch.no_grad():
         errors = {
             "ours": deviation(ours(wave)[:, 0], exact),
@@ -140,7 +156,7 @@ def wavelets(name: str, wave: Tensor, sample_rate: int, hop_length: int) -> None
             "pywt, precision 12": deviation(by_pywavelets(), exact),
             "pywt, precision 14": deviation(by_pywavelets(14), exact),
         }
-        report(f"CWT, 64 rows, {name}", calls, errors, "ours, cwt", rounds=15 if name == "A" else 5)
+        report(f"CWT, 64 rows, {name}", calls, errors, "ours, cwt", rounds=5 if name == "A" else 3)
 
 
 def batches(wave: Tensor, sample_rate: int) -> None:

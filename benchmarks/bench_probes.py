@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from sklearn.linear_model import SGDClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from timing import compare
 
 from audiossl.probes.features import Labelled
-from audiossl.probes.knn import knn_rankings
+from audiossl.probes.knn import knn_predict, knn_rankings
 from audiossl.probes.linear_sgd import train_grid
 
 GRID = [(rate, 0.0) for rate in (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)]
@@ -26,6 +28,32 @@ def rows(n: int, seed: int) -> Labelled:
     y = rng.integers(0, CLASSES, n)
     centres = np.random.default_rng(99).normal(size=(CLASSES, 768))
     return Labelled((0.3 * centres[y] + rng.normal(size=(n, 768))).astype(np.float32), y)
+
+
+def versus_scikit_learn(train: Labelled, test: Labelled) -> None:
+    """The same weighted vote of 20 neighbours, and plain SGD through the rows."""
+    neighbours = KNeighborsClassifier(
+        20, weights=lambda distance: np.exp((1 - distance) / 0.07), algorithm="brute", metric="cosine"
+    )
+
+    def theirs() -> np.ndarray:
+        return neighbours.fit(train.x, train.y).predict(test.x)
+
+    def ours() -> np.ndarray:
+        return knn_predict(train.x, train.y, test.x, 20)
+
+    compare("Weighted kNN, k 20", {"audiossl": ours, "scikit-learn": theirs}, "audiossl")
+    print(f"\nLabels that agree: {100 * float((ours() == theirs()).mean()):.1f} %")
+    sgd = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.001, max_iter=EPOCHS, tol=None, alpha=0.0)
+    compare(
+        f"A linear layer by SGD, one learning rate, {EPOCHS} epochs",
+        {
+            f"audiossl, batches of {BATCH}": lambda: train_grid(train, CLASSES, GRID[:1], EPOCHS, BATCH),
+            "scikit-learn, a row a step, one label against the rest": lambda: sgd.fit(train.x, train.y),
+        },
+        f"audiossl, batches of {BATCH}",
+        rounds=3,
+    )
 
 
 def main() -> None:
@@ -54,6 +82,7 @@ def main() -> None:
         {"each k alone": lambda: [neighbours((k,)) for k in KS], "one search": lambda: neighbours(KS)},
         "each k alone",
     )
+    versus_scikit_learn(train, test)
     one_search = neighbours(KS)
     same = all(np.array_equal(one_search[k], neighbours((k,))[k]) for k in KS)
     print(f"\nThe same rankings: {same}")

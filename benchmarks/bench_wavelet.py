@@ -2,12 +2,13 @@
 
     python benchmarks/bench_wavelet.py
 
-A is 4 clips of 1 s at 16 kHz, B one clip of 10 s at 32 kHz. ptwt is wanted for the comparison alone
-(`pip install --no-deps ptwt`); without it its rows are left out.
+A is 4 clips of 1 s at 16 kHz, B one clip of 10 s at 32 kHz. ptwt and ssqueezepy are wanted for the comparison alone
+(extra `bench`); without them their rows are left out, and it is said so.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -82,6 +83,20 @@ def picture_calls(wave: torch.Tensor, rate: int) -> Calls:
     return {name: partial(frontend, wave) for name, frontend in frontends.items()}
 
 
+def squeezed(wave: torch.Tensor, rate: int) -> None:
+    """Synchrosqueezing, a clip at a time in ssqueezepy, which gives a column a sample and none at a hop."""
+    frontend = build_frontend("synchrosqueezing", sample_rate=rate, hop_length=rate // 100)
+    calls: Calls = {"audiossl synchrosqueezing, hop of 10 ms": lambda: frontend(wave)}
+    if find_spec("ssqueezepy"):
+        os.environ["SSQ_PARALLEL"] = "0"  # one thread, as ours
+        import ssqueezepy
+
+        calls["ssqueezepy.ssq_cwt, 16 rows an octave"] = lambda: [
+            ssqueezepy.ssq_cwt(one, nv=16) for one in wave.numpy()
+        ]
+    compare("A: synchrosqueezing", calls, "audiossl synchrosqueezing, hop of 10 ms", rounds=3)
+
+
 def main() -> None:
     reference = "ptwt" if find_spec("ptwt") else "pywt"
     for name, (wave, rate) in signals().items():
@@ -91,7 +106,10 @@ def main() -> None:
         print(f"\nDeviation of wavedec from PyWavelets in float64: {errors[0]:.1e} of the norm.")
         compare(f"{name}: wavelet packets, db4, level {LEVEL}", packets, reference)
         print(f"\nDeviation of wavelet_packet from PyWavelets in float64: {errors[1]:.1e} of the norm.")
-        compare(f"{name}: pictures", picture_calls(wave, rate), "mel")
+        compare(f"{name}: pictures", picture_calls(wave, rate), "mel", rounds=9)
+    squeezed(*signals()["A"])
+    missing = [peer for peer in ("ptwt", "ssqueezepy") if not find_spec(peer)]
+    print(f"\nNot installed: {', '.join(missing)}." if missing else "")
 
 
 if __name__ == "__main__":

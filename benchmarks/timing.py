@@ -16,8 +16,11 @@ def compare(
     rounds: int = 15,
     threads: int = 1,
     wall: bool = False,
+    quiet: bool = False,
 ) -> dict[str, float]:
     """Run every call once a round; print a Markdown table of medians and ratios, and return the medians in seconds.
+
+    With `quiet` nothing is printed: for tables that join several comparisons.
 
     CPU time of the process, so that other work on the machine shows little; with one thread it is the time of that
     thread. On a GPU, wall time between synchronisations; with `wall` it is wall time on a CPU too, as programs with
@@ -39,6 +42,8 @@ def compare(
                 torch.cuda.synchronize()
             seconds[name].append(clock() - start)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    if quiet:
+        return medians
     kind = f"{'wall' if wall else 'CPU'} time, {threads} thread{'s' if threads > 1 else ''}"
     device = torch.cuda.get_device_name() if on_gpu else kind
     print(f"\n### {title}\n\nMedian of {rounds} rounds, {device}; ratios to *{reference}*.\n")
