@@ -5,7 +5,7 @@
 
 Every row is a process of its own, one thread, CPU time (on a GPU wall time), with its peak of memory beside what the
 process had before. Steps are those of the small presets with ResNet-10 and one setting changed; medians of three steps
-behind a first one. With BENCH_FIGURES=FOLDER the curves are drawn into benchmarks-growth.svg there.
+behind a first one. With BENCH_PAGE=PAGE.md the curves are drawn into benchmarks-growth.svg beside it.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def main() -> None:
             more = f" {row['second_cost']:.3f} |" if second else ""
             ratio = row["cost"] / found[name][values[0]]["cost"]
             print(f"| {value:,} | {row['cost']:.3g} |{more} {ratio:.2f} | {row['mb']:.0f} |", flush=True)
-    if folder := os.environ.get("BENCH_FIGURES"):
-        draw(found, Path(folder) / "benchmarks-growth.svg")
+    if page := os.environ.get("BENCH_PAGE"):
+        draw(found, Path(page).with_name("benchmarks-growth.svg"))
 
 
 if __name__ == "__main__":

@@ -37,12 +37,14 @@ def heading(path: Path) -> str:
     return first.partition(":")[0].rstrip(".")
 
 
-def output(path: Path, figures: Path) -> str:
-    """What a benchmark prints; pictures that belong to it go into `figures`.
+def output(path: Path, into: Path | None) -> str:
+    """What a benchmark prints; it is told the page (BENCH_PAGE), beside which its pictures lie.
 
     Raises CalledProcessError when it fails, its error output having been shown.
     """
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "BENCH_FIGURES": str(figures)}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if into is not None:
+        env["BENCH_PAGE"] = str(into.absolute())
     done = subprocess.run([sys.executable, str(path)], env=env, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout
 
@@ -50,7 +52,7 @@ def output(path: Path, figures: Path) -> str:
 def measure(name: str, path: Path, into: Path | None) -> None:
     """Run one benchmark; print it, or put it into the page with the line that says when and on what."""
     start = time.monotonic()
-    text = output(path, into.parent if into else Path.cwd())
+    text = output(path, into)
     told = f"*{machine.line()}; took {time.monotonic() - start:.0f} s.*"
     if into is None:
         print(f"\n## {name}\n\n{told}\n{text}", flush=True)
