@@ -5,6 +5,7 @@
 128 clips of a second at 16 kHz; every clip is changed, by draws of its own. audiomentations changes a clip at a time,
 torch-audiomentations a batch; each with the same kind of change in the same range, where it has one. What the kinds do
 is the same in name and not to the last sample, so only the time is compared. The plain loop is numpy and scipy.
+On a GPU ours and torch-audiomentations' batches lie there; what works on arrays stays on the CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from timing import compare
 
 B, RATE = 128, 16000
 ROUNDS = {"pitch": 2, "speed": 3}  # the slow ones; the others 5
-WAVE = 0.1 * torch.randn(B, RATE, generator=torch.Generator().manual_seed(0))
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+WAVE = 0.1 * torch.randn(B, RATE, generator=torch.Generator().manual_seed(0)).to(DEVICE)
 DRAW = np.random.default_rng(0)
 # By kind: our setting.
 KINDS: dict[str, dict[str, Any]] = {
@@ -66,7 +68,7 @@ def of_one(kind: str, clip: np.ndarray) -> np.ndarray:
 
 
 def loop(kind: str) -> Callable[[], object]:
-    clips = WAVE.numpy()
+    clips = WAVE.cpu().numpy()
     return lambda: [of_one(kind, clip) for clip in clips]
 
 
@@ -84,7 +86,7 @@ def audiomentations_call(kind: str) -> Callable[[], object] | None:
     }.get(kind)
     if made is None:
         return None
-    change, clips = made(), WAVE.numpy()
+    change, clips = made(), WAVE.cpu().numpy()
     return lambda: [change(clip, RATE) for clip in clips]
 
 

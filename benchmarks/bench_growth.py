@@ -55,9 +55,10 @@ def clips(n: int) -> dict[str, float]:
 @torch.no_grad()
 def seconds(length_s: int) -> dict[str, float]:
     """Embed eight clips at once: mel pictures of 64 rows, ResNet-10."""
-    encoder = AudioEncoder.build(EncoderConfig(MelConfig(), BackboneConfig("resnet10"))).eval()
-    encoder(torch.zeros(8, RATE // 4))
-    wave = 0.1 * torch.randn(8, length_s * RATE)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = AudioEncoder.build(EncoderConfig(MelConfig(), BackboneConfig("resnet10"))).eval().to(device)
+    encoder(torch.zeros(8, RATE // 4, device=device))
+    wave = 0.1 * torch.randn(8, length_s * RATE, device=device)
     before, costs = peak_mb(), []
     for _ in range(STEPS):
         start = now()
