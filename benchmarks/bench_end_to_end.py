@@ -21,7 +21,7 @@ from pretraining import METHODS, STAGES, Pretraining, in_a_process, write_clips
 
 # The network of the small presets, and the small ones of the other two families.
 BACKBONES = {"resnet10": ["--backbone.stages", "3"], "swin_micro": [], "vit_tiny": []}
-N_CLIPS, STEPS = 256, 5
+N_CLIPS, STEPS = 1200, 5
 
 
 def measure(method: str, backbone: str, clips: str) -> None:

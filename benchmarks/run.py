@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -49,11 +50,18 @@ def output(path: Path, into: Path | None) -> str:
     return done.stdout
 
 
+def cpu_s() -> float:
+    """CPU time of all benchmarks that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def measure(name: str, path: Path, into: Path | None) -> None:
     """Run one benchmark; print it, or put it into the page with the line that says when and on what."""
-    start = time.monotonic()
+    start, cpu_before = time.monotonic(), cpu_s()
     text = output(path, into)
-    told = f"*{machine.line()}; took {time.monotonic() - start:.0f} s.*"
+    took = f"took {time.monotonic() - start:.0f} s, {cpu_s() - cpu_before:.0f} s of CPU time"
+    told = f"*{machine.line()}; {took}.*"
     if into is None:
         print(f"\n## {name}\n\n{told}\n{text}", flush=True)
     else:

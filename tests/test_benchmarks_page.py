@@ -43,7 +43,7 @@ def test_a_whole_run_fills_the_parts_and_says_what_it_was_measured_on(folder: Pa
     text = page.read_text()
     assert "old" not in text
     assert text.startswith("# Speed\n\nBefore.\n\n<!-- one: begin -->\n*2")
-    assert f" s.*\n\n{TABLE.format('1.50')}\n<!-- one: end -->\n\nAfter: 100 % \\1.\n" in text
+    assert f" of CPU time.*\n\n{TABLE.format('1.50')}\n<!-- one: end -->\n\nAfter: 100 % \\1.\n" in text
     assert "## Sounds of two\n\n<!-- two: begin -->\n*2" in text  # a part that the page did not have
     assert "\nthreads 1\n<!-- two: end -->" in text
     machine = text.partition("<!-- machine: begin -->")[2].partition("<!-- machine: end -->")[0]
@@ -56,7 +56,7 @@ def test_one_benchmark_alone_replaces_its_own_part(folder: Path, page: Path):
     before = page.read_text()
     write_benchmark(folder, "one", f"print({TABLE.format('9.75')!r})")
     assert run("one", "--folder", folder, "--into", page).returncode == 0
-    took = re.compile(r"took \d+ s")
+    took = re.compile(r"took .*")
     assert took.sub("", page.read_text()) == took.sub("", before.replace("1.50", "9.75"))
 
 
