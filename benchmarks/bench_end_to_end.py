@@ -20,14 +20,15 @@ from pathlib import Path
 from pretraining import METHODS, STAGES, Pretraining, in_a_process, write_clips
 
 # The network of the small presets, and the small ones of the other two families.
-BACKBONES = {"resnet10": ["--backbone.stages", "3"], "swin_micro": [], "vit_tiny": []}
+NOT_RESNET = ["--backbone.stages", "0", "--backbone.zero_init", "true"]
+BACKBONES = {"resnet10": ["--backbone.stages", "3"], "swin_micro": NOT_RESNET, "vit_tiny": NOT_RESNET}
 N_CLIPS, STEPS = 1200, 5
 
 
 def measure(method: str, backbone: str, clips: str) -> None:
     """One process: seconds of each stage, medians over the steps, and clips of a step, as JSON."""
     with tempfile.TemporaryDirectory() as scratch:
-        flags = ["--backbone.name", backbone, *(BACKBONES[backbone] or ["--backbone.stages", "0"])]
+        flags = ["--backbone.name", backbone, *BACKBONES[backbone]]
         pretraining = Pretraining(method, Path(clips), Path(scratch), flags)
         steps = pretraining.steps(STEPS)
         found = {stage: statistics.median(step[stage] for step in steps) for stage in STAGES}

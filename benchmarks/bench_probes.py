@@ -82,10 +82,10 @@ def main() -> None:
         {"each k alone": lambda: [neighbours((k,)) for k in KS], "one search": lambda: neighbours(KS)},
         "each k alone",
     )
-    versus_scikit_learn(train, test)
     one_search = neighbours(KS)
     same = all(np.array_equal(one_search[k], neighbours((k,))[k]) for k in KS)
     print(f"\nThe same rankings: {same}")
+    versus_scikit_learn(train, test)
 
 
 if __name__ == "__main__":
