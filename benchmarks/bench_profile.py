@@ -5,7 +5,8 @@
 
 Small presets, ResNet-10, one thread. The operators of whole steps are profiled, then those of the backbone alone on the
 same views; what an operator takes beyond the second is heads, losses, views, front end and optimiser. Time is each
-operator's own, without those that it calls; the profiler makes many small ones look dearer than they are.
+operator's own, without those that it calls, the least of four steps; the profiler makes many small ones look dearer
+than they are.
 """
 
 from __future__ import annotations
@@ -21,18 +22,25 @@ import torch
 from pretraining import METHODS, Pretraining, in_a_process, write_clips
 from torch.profiler import ProfilerActivity, profile
 
-STEPS, LISTED = 2, 6
+STEPS, LISTED = 4, 8
 
 
 def operators(profiled: Any) -> tuple[Counter[str], Counter[str]]:
-    """Own microseconds and calls of each operator."""
+    """Own microseconds and calls of each operator, by its name and the shapes of its first two tensors."""
     times, calls = Counter[str](), Counter[str]()
-    for event in profiled.key_averages():
-        if event.key.startswith(("ProfilerStep", "autograd::engine", "Optimizer.")):
+    for event in profiled.key_averages(group_by_input_shape=True):
+        if not event.key.startswith("aten::"):
             continue  # brackets around operators: what they have for themselves is Python's
-        times[event.key] += event.self_cpu_time_total
-        calls[event.key] += event.count
+        shapes = [shape for shape in event.input_shapes if shape and all(isinstance(n, int) for n in shape)]
+        name = event.key.removeprefix("aten::") + "".join(f", {' x '.join(map(str, shape))}" for shape in shapes[:2])
+        times[name] += event.self_cpu_time_total
+        calls[name] += event.count
     return times, calls
+
+
+def least(found: list[Counter[str]]) -> Counter[str]:
+    """The least of each operator's times over the steps: the profiler's are wall times, and others use the machine."""
+    return Counter({name: min(times[name] for times in found) for name in found[0]})
 
 
 def measure(method: str, place: str) -> None:
@@ -41,31 +49,34 @@ def measure(method: str, place: str) -> None:
         opened = Pretraining(method, Path(place), Path(scratch), [])
         steps = opened.session.steps(opened.loader, 0)
         opened.backbone_alone(opened.step(*next(steps), {}))
-        views = []
-        with profile(activities=[ProfilerActivity.CPU]) as whole:
-            for _ in range(STEPS):
-                views.append(opened.step(*next(steps), {}))
-        with profile(activities=[ProfilerActivity.CPU]) as alone:
-            for of_step in views:
-                opened.backbone_alone(of_step)
+        whole, alone = [], []
+        for _ in range(STEPS):
+            step = next(steps)
+            with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+                views = opened.step(*step, {})
+            times, calls = operators(profiled)
+            whole.append(times)
+            with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
+                opened.backbone_alone(views)
+            alone.append(operators(profiled)[0])
         steps.close()
-    (times, calls), (of_backbone, _) = operators(whole), operators(alone)
-    total = sum(times.values())
-    beyond = Counter({name: times[name] - of_backbone[name] for name in times})
-    rows = [(name, 100 * own / total, calls[name] / STEPS) for name, own in beyond.most_common(LISTED)]
+    of_step, of_backbone = least(whole), least(alone)
+    total = sum(of_step.values())
+    beyond = Counter({name: of_step[name] - of_backbone[name] for name in of_step})
+    rows = [(name, 100 * own / total, calls[name]) for name, own in beyond.most_common(LISTED)]
     print(json.dumps({"backbone": 100 * sum(of_backbone.values()) / total, "rows": rows}))
 
 
 def main() -> None:
     """A table for each recipe."""
     with tempfile.TemporaryDirectory() as place:
-        write_clips(Path(place), 600)
+        write_clips(Path(place), 900)
         for method in METHODS:
             found = in_a_process(method, place)
             print(f"\n### {method}\n\nThe backbone's operators: {found['backbone']:.0f} % of the step. Beyond them:\n")
-            print("| operator | share of the step, % | calls a step |\n|---|---:|---:|")
+            print("| operator, its operands | share of the step, % | calls a step |\n|---|---:|---:|")
             for name, share, calls in found["rows"]:
-                print(f"| {name.removeprefix('aten::')} | {share:.1f} | {calls:.0f} |")
+                print(f"| {name} | {share:.1f} | {calls:.0f} |")
 
 
 if __name__ == "__main__":
