@@ -19,9 +19,10 @@ from pathlib import Path
 
 from pretraining import METHODS, STAGES, Pretraining, in_a_process, write_clips
 
-# The network of the small presets, and the small ones of the other two families.
+# The network of the small presets as they set it (of four stages for EsViT, three for the others), and the small ones of
+# the other two families.
 NOT_RESNET = ["--backbone.stages", "0", "--backbone.zero_init", "true"]
-BACKBONES = {"resnet10": ["--backbone.stages", "3"], "swin_micro": NOT_RESNET, "vit_tiny": NOT_RESNET}
+BACKBONES = {"resnet10": [], "swin_micro": NOT_RESNET, "vit_tiny": NOT_RESNET}
 N_CLIPS, STEPS = 1200, 5
 
 
