@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pretraining import METHODS, STAGES, Pretraining, in_a_process, write_clips
 
-# The network of the small presets as they set it (of four stages for EsViT, three for the others), and the small ones of
+# The network of the small presets as they set it (four stages for EsViT, three for the others), and the small ones of
 # the other two families.
 NOT_RESNET = ["--backbone.stages", "0", "--backbone.zero_init", "true"]
 BACKBONES = {"resnet10": [], "swin_micro": NOT_RESNET, "vit_tiny": NOT_RESNET}
