@@ -109,6 +109,11 @@ def draw(found: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def shown(number: float) -> str:
+    """Three digits, or whole numbers from a hundred on."""
+    return f"{number:.3g}" if number < 100 else f"{number:,.0f}"
+
+
 def main() -> None:
     """A table for each of what grows."""
     found: dict[str, dict[int, dict[str, Any]]] = {}
@@ -122,7 +127,7 @@ def main() -> None:
             row = found[name][value] = in_a_process(name, value)
             more = f" {row['second_cost']:.3f} |" if second else ""
             ratio = row["cost"] / found[name][values[0]]["cost"]
-            print(f"| {value:,} | {row['cost']:.3g} |{more} {ratio:.2f} | {row['mb']:.0f} |", flush=True)
+            print(f"| {value:,} | {shown(row['cost'])} |{more} {ratio:.2f} | {row['mb']:.0f} |", flush=True)
     if page := os.environ.get("BENCH_PAGE"):
         draw(found, Path(page).with_name("benchmarks-growth.svg"))
 
