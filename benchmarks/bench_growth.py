@@ -88,24 +88,24 @@ MEASURE: dict[str, Callable[[int], dict[str, float]]] = {
 
 
 def draw(found: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
-    """Cost above, memory below, a column for each of what grows, on logarithmic axes."""
+    """Cost above, memory below, a column for each of what grows; all axes begin at zero, so that straight is linear."""
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "audiossl"  # the same names in the file each time
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
     figure, axes = pyplot.subplots(2, len(found), figsize=(3 * len(found), 5), layout="constrained", squeeze=False)
     for column, (name, rows) in enumerate(found.items()):
-        values = list(rows)
-        for line, (key, unit) in enumerate(
-            (("cost", CASES[name][1].partition(":")[0]), ("mb", "MB at the peak, more"))
-        ):
+        for line, (key, unit) in enumerate((("cost", CASES[name][1].partition(":")[0]), ("mb", "MB more at the peak"))):
             axis = axes[line][column]
-            axis.plot(values, [max(row[key], 1e-3) for row in rows.values()], "o-")
-            axis.set(xscale="log", yscale="log", xlabel=name, ylabel=unit)
-            axis.set_xticks(values, [f"{value:,}" for value in values])
-            axis.minorticks_off()
+            axis.plot(list(rows), [row[key] for row in rows.values()], "o-")
+            axis.set(xlabel=name, ylabel=unit)
+            axis.set_xlim(left=0)
+            axis.set_ylim(bottom=0, top=max(1.0, *(1.1 * row[key] for row in rows.values())))
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     figure.savefig(path, metadata={"Date": None})
 
 

@@ -54,6 +54,11 @@ def graphics() -> str:
     return _said(["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]).replace("\n", "; ") or "none"
 
 
+def load() -> float:
+    """Programs that wanted a processor, the mean of the last minute; a benchmark that ran is one of them."""
+    return os.getloadavg()[0]
+
+
 def memory_gb() -> float:
     """Memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
@@ -75,6 +80,7 @@ def table() -> str:
         "processor": f"{processor()} ({extensions()})",
         "memory": f"{memory_gb():.0f} GB",
         "GPU": graphics(),
+        "load when begun": f"{load():.1f} programs on {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}",
     }
     lines = ["| machine | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
@@ -84,7 +90,7 @@ def table() -> str:
 
 def line() -> str:
     """The same in one line, for a part that was measured by itself."""
-    return f"{today()}, commit {commit()}, {processor()}, torch {version('torch')}"
+    return f"{today()}, commit {commit()}, {processor()}, load {load():.1f}, torch {version('torch')}"
 
 
 def _said(command: list[str]) -> str:
