@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # By the names of their distributions: what the benchmarks import of ours and of others.
 OURS = ("torch", "torchaudio", "torchvision", "numpy", "scipy", "timm", "accelerate", "soundfile", "soxr")
 PEERS = (
-    "librosa", "nnAudio", "PyWavelets", "ptwt", "ssqueezepy", "tftb", "EMD-signal", "audiomentations", "byol-pytorch",
-    "emp-ssl-pytorch", "scikit-learn", "datasets", "torchcodec", "onnxruntime", "bokeh", "plotly",
+    "librosa", "nnAudio", "PyWavelets", "ptwt", "ssqueezepy", "tftb", "EMD-signal", "audiomentations",
+    "torch-audiomentations", "byol-pytorch", "emp-ssl-pytorch", "scikit-learn", "datasets", "torchcodec", "onnxruntime",
+    "bokeh", "plotly",
 )  # fmt: skip
 
 
