@@ -36,6 +36,7 @@ from audiossl.run.checkpoint import (
 )
 from audiossl.run.clock import Clock
 from audiossl.run.config import RunConfig
+from audiossl.run.freed_memory import keep_freed_memory
 from audiossl.run.interrupt import StopRequest
 from audiossl.run.not_finite import BadSteps
 from audiossl.run.ranks import Ranks
@@ -94,6 +95,8 @@ class Session:
         # the other processes of a run on CPUs.
         device = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
         self.precision, reason = environment.choose_precision(run.precision, device, environment.cpu_flags())
+        if device.type == "cpu":
+            keep_freed_memory()
         self.accelerator = accelerated.accelerator(run, self.precision)
         self.device = self.accelerator.device
         self.ranks = Ranks(self.accelerator)
