@@ -33,7 +33,7 @@ from audiossl.losses.region import region_loss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = [(65536, 16, "centre"), (65536, 16, "sinkhorn"), (8192, 64, "centre")]  # K, B, how targets are made
-ROUNDS = 3
+ROUNDS = 2
 GROUPS = [(2, 49), (8, 9)]  # views and regions of a view
 DIM, WIDTH, T_STUDENT, T_TEACHER = 256, 768, 0.1, 0.04
 
