@@ -4,7 +4,7 @@
 
 Both begin with what the heads make before their last layers (256 numbers a row) and end with gradients there and in the
 prototypes; products with the prototypes are included. Two global views of 49 regions and eight local ones of 9, as in
-the paper. Each way runs in processes of its own, in turn: CPU time on one thread, the median over the processes, each
+the paper. Each way runs in processes of its own, in turn: CPU time on one thread, the mean of two processes, each
 after a first call that does not count, and the peak of memory. On a GPU: wall time between synchronisations, and the
 peak of what torch allocated.
 """
