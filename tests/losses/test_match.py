@@ -117,6 +117,15 @@ def test_cells_cut_off_by_the_edge_are_means_over_what_is_there():
     torch.testing.assert_close(weights, torch.tensor([[[1 / 3, 2 / 3]]]))
 
 
+def test_what_is_left_of_a_picture_belongs_to_the_last_cell():
+    """A network whose pooling leaves the last eight of forty frames out: they count as its last cell's."""
+    image = torch.full((1, 1, 16, 40), -1.0)
+    image[..., 32:] = 1.0
+    x, boxes = torch.zeros(1, 1, 2, 4), torch.tensor([[[0.0, 1.0, 0.0, 1.0]]])
+    weights = energy_weights(image, Regions(x, x, Grid((16, 40), (16, 16), (1, 2)), boxes))
+    torch.testing.assert_close(weights, torch.tensor([[[0.0, 1.0]]]))
+
+
 def test_what_lies_beyond_the_clip_has_no_energy():
     # The view shows -0.5 to 1.5 s and the band up to twice its height; beyond the clip there is 0, the mean.
     image = torch.zeros(1, 1, 64, 64)
