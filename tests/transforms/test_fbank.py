@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,14 @@ def kaldi(wave: torch.Tensor, config: FbankConfig, **changes) -> torch.Tensor:
         for row in wave
     ]  # fmt: skip
     return torch.stack(rows)
+
+
+def test_frames_and_band_begin_as_kaldis_do():
+    reference = pytest.importorskip("torchaudio.compliance.kaldi", reason="torchaudio is the reference")
+    theirs = {name: one.default for name, one in inspect.signature(reference.fbank).parameters.items()}
+    config = FbankConfig()
+    assert config.win_length == theirs["frame_length"] * config.sample_rate / 1000
+    assert (config.f_min, config.sample_rate) == (theirs["low_freq"], theirs["sample_frequency"])
 
 
 @pytest.mark.parametrize("snip_edges", [True, False])
