@@ -21,7 +21,7 @@ import numpy as np, torch
 from memory import allow_mb, settled_mb
 """
 
-# Half an hour on a machine of 24 GB that has other work to do.
+# Minutes: 48 GB on a machine of 24 GB.
 LARGE = pytest.param("twice the memory of this machine", marks=[pytest.mark.slow, pytest.mark.timeout(7200)])
 
 EPOCHS = (
