@@ -24,7 +24,10 @@ def waves(tmp_path):
 
 @pytest.mark.parametrize(
     "key",
-    [3, -1, slice(None), slice(4, 40, 7), [7, 7, 0], np.array([49, 2]), (5, slice(10, 20)), ([1, 2], slice(0, 3)), np.arange(0)],
+    [
+        *(3, -1, slice(None), slice(4, 40, 7), [7, 7, 0], np.array([49, 2]), np.arange(0)),
+        *((5, slice(10, 20)), ([1, 2], slice(0, 3))),
+    ],
     ids=str,
 )
 def test_rows_are_those_of_an_array(waves, key):
