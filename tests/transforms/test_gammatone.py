@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from audiossl.transforms import build_frontend
+from audiossl.transforms import GammatoneConfig, build_frontend
 from audiossl.transforms.gammatone import erb_number
 
 from audiossl.errors import UserError
@@ -24,6 +24,10 @@ def written_out(wave: np.ndarray, hz: float, sample_rate: int, hop_length: int) 
     envelope = n**3 * np.exp(-decay * n)
     output = np.convolve(wave, 2 / envelope.sum() * envelope * np.exp(2j * np.pi * hz / sample_rate * n))
     return output[round(3 / decay) :][: len(wave) + 1 : hop_length]
+
+
+def test_the_floor_lies_90_db_under_a_sine():
+    assert 10 * math.log10(GammatoneConfig().floor) == pytest.approx(-90)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])

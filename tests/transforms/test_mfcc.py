@@ -58,6 +58,11 @@ def test_all_coefficients_hold_the_whole_mel_picture(wave):
     assert torch.allclose(whole.square().sum(2), mel.square().sum(2), rtol=1e-4)  # orthonormal: energy stays
 
 
+def test_a_single_coefficient_is_the_mean_level(wave):
+    one, all_of_them = (build_frontend(MfccConfig(n_bins=n))(wave) for n in (1, 20))
+    torch.testing.assert_close(one, all_of_them[:, :, :1])
+
+
 def test_a_louder_clip_moves_the_first_coefficient_alone():
     wave = torch.randn(1, 8000, generator=torch.Generator().manual_seed(1))
     frontend = build_frontend(MfccConfig(floor=1e-12))

@@ -58,6 +58,12 @@ def test_a_corner_lies_3_db_down():
     )
 
 
+def test_a_drawn_filter_has_no_resonance_unless_asked_for():
+    wave = tones(1000.0)
+    filtered = PassFilter("low", 1.0, RATE, (1000.0, 1000.0))(wave, Draws(torch.Generator().manual_seed(0)))
+    assert level_db(wave, filtered).item() == pytest.approx(-3.01, abs=0.02)
+
+
 def test_a_tilt_is_a_straight_line_over_octaves_about_its_pivot():
     wave = tones(250.0, 500.0, 1000.0, 2000.0, 4000.0)
     out = tilt(wave, torch.full((5,), -3.0), RATE, pivot_hz=1000.0)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from audiossl.transforms import WaveAugmentConfig
 from audiossl.transforms.draws import Draws
 from audiossl.transforms.wave_reverb import Reverb, aligned, convolve, synthetic_impulse
 
@@ -68,6 +69,11 @@ def test_the_module_equals_a_loop_over_clips_at_the_same_draws(measured):
         )
         expected = full[0, 0, 1:201] if coins[b] < 0.7 else wave[b]
         torch.testing.assert_close(out[b], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_room_is_drawn_from_the_ranges_of_the_flags_unless_told():
+    room, flags = Reverb(1.0, 16000), WaveAugmentConfig()
+    assert (list(room.decay_s), list(room.direct_db)) == (flags.reverb_s, flags.reverb_direct_db)
 
 
 def test_silence_stays_silent():
