@@ -23,6 +23,7 @@ from summarise_runs import show
 
 from audiossl.data import CachedClips, DataConfig, cache_clips, open_clips
 from audiossl.encoder import AudioEncoder, load_model
+from audiossl.errors import errors_for_people
 from audiossl.probes.columns import measure
 from audiossl.probes.features import FeatureTable, ProbeScore, accuracy, standardise
 from audiossl.probes.logistic import fit_logistic
@@ -146,6 +147,7 @@ def cells(scores: Scores) -> str:
     return " | ".join(f"{np.mean(v):.1f}" + (f" ± {np.std(v, ddof=1):.1f}" if len(v) > 1 else "") for v in found)
 
 
+@errors_for_people
 def main() -> None:
     """Print the table, or put it into a card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -17,6 +17,7 @@ from pathlib import Path
 from audiossl.data import DataConfig, open_clips
 from audiossl.data.config import cache_root
 from audiossl.data.spoken_words import WORDS, SpokenWords, ensure
+from audiossl.errors import errors_for_people
 
 # Common short words beside those of Speech Commands, so that no network gets away with knowing thirty-five.
 MORE_WORDS = Path(__file__).with_name("shipped_words.txt").read_text(encoding="utf-8").split()
@@ -48,6 +49,7 @@ def synthetic(words: tuple[str, ...], voices: int) -> Iterable[dict[str, str]]:
         yield {"path": str(path), "label": "", "split": "training", "speaker": path.name.partition("_")[0]}
 
 
+@errors_for_people
 def main() -> None:
     """Write the manifest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,13 +60,13 @@ def main() -> None:
     flags = parser.parse_args()
     heard_elsewhere = set().union(*map(speakers, flags.without))
     words = tuple(dict.fromkeys([*WORDS, *MORE_WORDS]))
-    rows = [*real(flags.root, heard_elsewhere), *synthetic(words, flags.voices)]
+    people = list(real(flags.root, heard_elsewhere))
+    machines = list(synthetic(words, flags.voices))
     with open(flags.out, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["path", "label", "split", "speaker"])
         writer.writeheader()
-        writer.writerows(rows)
-    n_real = sum(not row["path"].startswith(str(cache_root(DataConfig()))) for row in rows)
-    print(f"{flags.out}: {n_real} clips of people, {len(rows) - n_real} of {flags.voices} voices x {len(words)} words")
+        writer.writerows(people + machines)
+    print(f"{flags.out}: {len(people)} clips of people, {len(machines)} of {flags.voices} voices x {len(words)} words")
 
 
 if __name__ == "__main__":

@@ -8,26 +8,14 @@ import sys
 
 import torch
 from audiossl.transforms.views import Views
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from without_batch_norms import without_batch_norms
 
 from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.methods.byol import Byol, ByolConfig
 from audiossl.methods.contrastive import Contrastive, ContrastiveConfig
 
 N_CLIPS = 6
-
-
-def without_batch_norms(module):
-    """On a CPU a batch norm sees its own rank's clips, so that two ranks are not one process: layer norms instead."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d):
-            norm = nn.LayerNorm(child.num_features, elementwise_affine=child.affine)
-            needed = next(iter(child.parameters()), torch.empty(0)).requires_grad  # a teacher's needs none
-            setattr(module, name, norm.requires_grad_(needed))
-        else:
-            without_batch_norms(child)
-    return module
 
 
 def main(kind, out):

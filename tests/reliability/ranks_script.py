@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,22 +23,13 @@ from audiossl.methods.emp_ssl import EmpSsl, EmpSslConfig
 from audiossl.methods.esvit import EsViT, EsViTConfig
 from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights
 
+sys.path.append(str(Path(__file__).parents[1] / "methods"))
+from without_batch_norms import without_batch_norms
+
 N_CLIPS, STEPS = 8, 3
 LABELS = torch.tensor([0, 1, 0, 2, 0, 2, 1, 0])
 NARROW = {"hidden_dim": 24, "projection_dim": 12}
 ESVIT = {"n_prototypes": 16, "hidden_dim": 16, "bottleneck_dim": 8}
-
-
-def without_batch_norms(module: nn.Module) -> nn.Module:
-    """Layer norms in their place: on a CPU a batch norm sees its own rank's clips alone."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm1d):
-            norm = nn.LayerNorm(child.num_features, elementwise_affine=child.affine)
-            needed = next(iter(child.parameters()), torch.empty(0)).requires_grad  # a teacher's needs none
-            setattr(module, name, norm.requires_grad_(needed))
-        else:
-            without_batch_norms(child)
-    return module
 
 
 def build(kind: str) -> nn.Module:
