@@ -82,8 +82,9 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 os.replace(old, target)  # killed between the two renames of `_rename`
-        for beside in self.folder.glob(".epoch-*_batch-*.part"):
-            shutil.rmtree(beside, ignore_errors=True)
+        for pattern in (".epoch-*_batch-*.part", ".epoch-*_batch-*.removed"):
+            for half in self.folder.glob(pattern):
+                shutil.rmtree(half, ignore_errors=True)
 
     def save(self, state: dict[str, Any], position: Position) -> Path:
         """Write a checkpoint, then remove those that are no longer kept.
@@ -134,9 +135,11 @@ class Checkpoints:
         return [path for path in self.all() if path not in kept]
 
     def remove(self, path: Path) -> None:
-        """Remove a checkpoint; its `position.json` first, so that half of one is never taken for a whole."""
-        (path / "position.json").unlink(missing_ok=True)
-        shutil.rmtree(path, ignore_errors=True)
+        """Remove a checkpoint; its name first, so that a kill leaves no half of one that nobody clears away."""
+        removed = self.folder / f".{path.name}.removed"
+        shutil.rmtree(removed, ignore_errors=True)
+        os.replace(path, removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
     def _prune(self) -> None:
         for path in self.superfluous():

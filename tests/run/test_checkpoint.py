@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +67,24 @@ def test_a_resumed_run_clears_leftovers_away_and_takes_back_what_was_being_repla
     checkpoints.tidy()
     assert sorted(os.listdir(tmp_path)) == ["epoch-0001_batch-00000", "epoch-0002_batch-00000"]
     assert [read_state(path)["models"][0]["weight"][0] for path in checkpoints.all()] == [1.0, 2.0]
+
+
+def test_a_removal_that_was_killed_leaves_nothing_once_the_run_is_resumed(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, keep=1, best="knn")
+    path = checkpoints.save(state(), Position(epoch=1))
+
+    def killed(folder, **_):
+        for file in list(Path(folder).glob("position.json")):
+            file.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        checkpoints.remove(path)
+    assert checkpoints.all() == []
+    assert list(tmp_path.rglob("state.pt")) != []
+    checkpoints.tidy()
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("bit", range(8))
