@@ -172,20 +172,18 @@ def download(given: argparse.Namespace) -> int:
 
 
 def models(given: argparse.Namespace) -> int:
-    """List the models of the registry."""
-    from importlib import resources
+    """List the models that come with audiossl."""
+    from audiossl.installed import DEFAULT_MODEL, installed_models
 
-    registry = resources.files("audiossl.pretrained") / "registry.json"
-    found = json.loads(registry.read_text(encoding="utf-8")) if registry.is_file() else {}
-    for name, entry in sorted(found.items()):
-        config = entry["config"]
+    for name, model in installed_models().items():
+        facts = {part: model.config[part] for part in ("dim", "clip_s", "sample_rate")}
         if given.json:
-            facts = {part: config[part] for part in ("dim", "clip_s", "sample_rate")}
-            print(json.dumps({"name": name, **facts}))
+            print(json.dumps({"name": name, "default": name == DEFAULT_MODEL, **facts, "card": str(model.card)}))
             continue
-        print(f"{name}  {config['dim']} numbers a clip of {config['clip_s']:g} s at {config['sample_rate']} Hz")
-    if not found and not given.json:
-        print("No models are installed by name. An encoder of your own is the folder encoder/ of a run.")
+        print(f"{name}{' (default)' if name == DEFAULT_MODEL else ''}: {model.about}")
+        print(f"  {facts['dim']} numbers a clip of {facts['clip_s']:g} s at {facts['sample_rate']} Hz; {model.card}")
+    if not given.json:
+        print("Give one by its name as --model. An encoder of your own is the folder encoder/ of a run.")
     return 0
 
 

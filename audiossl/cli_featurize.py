@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiossl.embed.config import CHOICES, EmbedConfig
 from audiossl.errors import UserError
+from audiossl.installed import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from audiossl.embeddings import FeaturizeResult
@@ -20,6 +21,7 @@ LISTED = 10  # files that could not be read, by name; the rest is counted
 
 FEATURIZE_EXAMPLE = """\
 examples:
+  audiossl featurize clip.wav -o clip.csv
   audiossl featurize my_sounds/ --model runs/first/encoder -o my_sounds.parquet
   audiossl featurize a.wav b.mp3 "calls/*.flac" --model runs/first/encoder -o calls.csv --level window
   audiossl featurize list.csv "shards/*.tar" hf:google/speech_commands:test --model runs/first/encoder -o out.parquet
@@ -37,7 +39,7 @@ def featurize_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the command."""
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help='file, folder, "*.wav", manifest, .tar, or hf:NAME:SPLIT')
-    add("--model", required=True, help="folder of an encoder (RUN/encoder), or the name of a model")
+    add("--model", default=DEFAULT_MODEL, help="folder of an encoder (RUN/encoder), or a model's name; default: words")
     add("-o", "--output", metavar="OUT", required=True, help="a name that ends in .npz, .csv or .parquet, or a folder")
     add("--level", choices=CHOICES["level"], default="clip", help="one row a clip (default), a window or a frame")
     add("--window-s", type=float, metavar="S", help="length of a window; default: as the model was trained")

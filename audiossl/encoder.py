@@ -19,6 +19,7 @@ from audiossl.backbones.last_blocks import last_blocks
 from audiossl.bag import BagOfPatches
 from audiossl.bag_config import BagConfig
 from audiossl.errors import UserError
+from audiossl.installed import DEFAULT_MODEL
 from audiossl.transforms import (
     FrontEnd,
     FrontEndConfig,
@@ -211,10 +212,11 @@ class AudioEncoder(nn.Module):
         return push(self, name, private, token)
 
 
-def load_model(folder_or_name: Folder, arch: str | None = None, **released: Any) -> AudioEncoder:
+def load_model(folder_or_name: Folder = DEFAULT_MODEL, arch: str | None = None, **released: Any) -> AudioEncoder:
     """Open an encoder in eval mode: a folder written by `save_pretrained` (RUN/encoder), or a model by name.
 
-    A name is one of `audiossl models`, or ORGANISATION/NAME of the Hugging Face Hub.
+    A name is one of `audiossl models`, or ORGANISATION/NAME of the Hugging Face Hub. Without any it is "words", which
+    comes with audiossl.
 
     With `arch`, such as "swin_tiny", the place is a file that EsViT's authors released, and the other settings
     (checkpoint_key, frontend, normalize, clip_s) are those of `audiossl.released.load_released`;

@@ -26,6 +26,7 @@ from audiossl.bag_config import BagConfig
 from audiossl.encoder import AudioEncoder, EncoderConfig, Folder
 from audiossl.errors import UserError
 from audiossl.hub import fetch, looks_like_a_name
+from audiossl.installed import REGISTRY, installed_models, pretrained_folder
 from audiossl.model_card import model_card
 from audiossl.reading import read_json
 from audiossl.reading_tensors import read_safetensors
@@ -98,27 +99,17 @@ def open_folder(folder: Folder) -> AudioEncoder:
 
 
 def open_any(folder_or_name: Folder) -> AudioEncoder:
-    """Open a folder or a model of the registry; see `audiossl.load_model`."""
-    place = Path(folder_or_name)
+    """Open a folder or an installed model; see `audiossl.load_model`."""
+    place, name = Path(folder_or_name), str(folder_or_name)
     if place.exists():
         return open_folder(place)
-    registry_path = _pretrained_folder() / "registry.json"
-    registry = _read_json(registry_path) if registry_path.is_file() else {}
-    name = str(folder_or_name)
-    if name in registry:
-        entry = registry[name]
-        weights = registry_path.parent / entry["weights"]
-        return _assemble(entry["config"], registry_path, weights)
+    models = installed_models()
+    if name in models:
+        return _assemble(models[name].config, pretrained_folder() / REGISTRY, models[name].weights)
     if looks_like_a_name(name):
         return open_folder(fetch(name))
-    there = f"the installed models are {', '.join(sorted(registry))}" if registry else "no models are installed"
+    there = f"the installed models are {', '.join(models)}" if models else "no models are installed"
     raise UserError(f"there is no folder and no model {name!r}: {there}; a run keeps its encoder in RUN/encoder.")
-
-
-def _pretrained_folder() -> Path:
-    import audiossl.pretrained
-
-    return Path(str(audiossl.pretrained.__file__)).parent
 
 
 def _no_encoder(place: Path) -> str:

@@ -29,6 +29,7 @@ from audiossl.embed.sources import Items, find_items
 from audiossl.embed.windows import Cut
 from audiossl.embeddings import FeaturizeResult
 from audiossl.errors import UserError
+from audiossl.installed import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from audiossl.encoder import AudioEncoder
@@ -38,7 +39,7 @@ Model = str | os.PathLike[str]
 
 def featurize(
     inputs: Any,
-    model: Model | AudioEncoder,
+    model: Model | AudioEncoder = DEFAULT_MODEL,
     sample_rate: int | None = None,
     level: str = "clip",
     window_s: float | None = None,
@@ -61,7 +62,8 @@ def featurize(
             .jsonl, .parquet) with a column path or file; a .tar archive; "hf:NAME:SPLIT", a streamed data set; an array
             (S,), rows of an array (N, S), of floats in [-1, 1] or int16; bytes or a file object; a `datasets.Dataset`,
             streaming too; or a list of paths, arrays (S,), bytes and file objects.
-        model: the folder that a run wrote (`RUN/encoder`), the name of a model, or an `AudioEncoder`.
+        model: the folder that a run wrote (`RUN/encoder`), the name of a model, or an `AudioEncoder`; by default
+            "words", which comes with audiossl and knows short words best (see `audiossl models`).
         sample_rate: rate of the arrays in Hz; required for arrays. Files know their own.
         level: "clip" gives one row a recording, "window" one a window, "frame" one a column of the encoder's map.
         window_s: length of a window in seconds; by default the length that the encoder was trained on.
@@ -87,6 +89,7 @@ def featurize(
     sense, and with errors="raise" for the first file that cannot be read.
 
     Example:
+        result = audiossl.featurize("clip.wav")
         result = audiossl.featurize("my_sounds/", model="runs/first/encoder")
         result.to_parquet("my_sounds.parquet")
     """

@@ -16,6 +16,7 @@ from audiossl.embed.windows import Cut
 from audiossl.encoder import AudioEncoder
 from audiossl.encoder import load_model as open_encoder
 from audiossl.errors import UserError
+from audiossl.installed import DEFAULT_MODEL
 from audiossl.transforms import as_float
 
 WINDOWS = 128  # on the device at a time: bounds memory for sound of any length
@@ -47,11 +48,10 @@ class HearModel(nn.Module):
 def load_model(model_file_path: str | os.PathLike[str] = "", hop_ms: float = HOP_MS) -> HearModel:
     """Open the folder of an encoder, or a model by name, for HEAR; timestamps come every `hop_ms`.
 
-    Raises UserError when no model is named, or there is none of that name.
+    An empty `model_file_path`, which HEAR allows, opens the model that comes with audiossl. Raises UserError when there
+    is none of that name.
     """
-    if not os.fspath(model_file_path):
-        raise UserError("model_file_path is empty: give the folder of an encoder (RUN/encoder), or a model's name.")
-    return HearModel(open_encoder(model_file_path), hop_ms)
+    return HearModel(open_encoder(model_file_path or DEFAULT_MODEL), hop_ms)
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:

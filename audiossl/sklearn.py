@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from audiossl.encoder import AudioEncoder, load_model
 from audiossl.featurize import featurize
+from audiossl.installed import DEFAULT_MODEL
 
 
 class AudioEmbedder(TransformerMixin, BaseEstimator):
@@ -28,7 +29,7 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | AudioEncoder | None = None,
+        model: str | os.PathLike[str] | AudioEncoder = DEFAULT_MODEL,
         sample_rate: int | None = None,
         window_s: float | None = None,
         hop_s: float | None = None,
@@ -50,8 +51,6 @@ class AudioEmbedder(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> AudioEmbedder:
         """Open the encoder, and look at nothing else."""
-        if self.model is None:
-            raise ValueError("model is None: give the folder of an encoder, such as RUN/encoder.")
         self.encoder_ = load_model(self.model) if isinstance(self.model, (str, os.PathLike)) else self.model
         return self
 

@@ -232,23 +232,6 @@ def test_wrong_places(folder, tmp_path):
         AudioEncoder.from_pretrained(tmp_path / "nowhere")
 
 
-def test_model_of_the_registry(folder, tmp_path, monkeypatch):
-    from audiossl import encoder_files
-
-    shelf = tmp_path / "pretrained"
-    (shelf / "weights").mkdir(parents=True)
-    (shelf / "weights/tiny.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    config = json.loads((folder / "config.json").read_text())
-    (shelf / "registry.json").write_text(
-        json.dumps({"tiny": {"config": config, "weights": "weights/tiny.safetensors"}})
-    )
-    monkeypatch.setattr(encoder_files, "_pretrained_folder", lambda: shelf)
-    with torch.no_grad():
-        assert torch.equal(audiossl.load_model("tiny")(WAVES[:2]), audiossl.load_model(folder)(WAVES[:2]))
-    with pytest.raises(UserError, match="installed models are tiny"):
-        audiossl.load_model("tinny")
-
-
 def test_randomised_repeats_by_seed_and_keeps_statistics():
     encoder = build()
     one, again, other = encoder.randomised(1), encoder.randomised(1), encoder.randomised(2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from audiossl import hear
+from audiossl.encoder import load_model
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
 
@@ -94,9 +95,13 @@ def test_another_hop(encoder_folder):
     assert times[0].tolist() == pytest.approx([10.0 * n for n in range(21)])
 
 
+def test_without_a_path_it_is_the_model_that_comes_with_audiossl():
+    assert hear.load_model().scene_embedding_size == load_model().dim
+
+
 def test_mistakes(model, encoder_folder):
-    with pytest.raises(UserError, match="model_file_path is empty"):
-        hear.load_model()
+    with pytest.raises(UserError, match="no model 'none'"):
+        hear.load_model("none")
     with pytest.raises(UserError, match="hop_ms is 0"):
         hear.load_model(encoder_folder, hop_ms=0)
     for shape in ((16000,), (2, 0)):

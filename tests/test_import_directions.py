@@ -36,6 +36,7 @@ LAYERS = (
         "bag",
         "bag_config",
         "hub",
+        "installed",
         "config",
         "config_help",
         "config_sources",

@@ -172,6 +172,14 @@ for name in sorted(item.name for item in configs.iterdir()):
     assert printed[5:] == sorted(path.name for path in (ROOT / "recipes" / "configs").glob("*.yaml"))
 
 
+def test_the_wheel_embeds_a_sound_without_being_told_a_model(installed: Path, tmp_path: Path):
+    code = (
+        "import numpy, audiossl; result = audiossl.featurize(numpy.zeros(16000), sample_rate=16000); "
+        "print(result.embeddings.shape[0], result.meta['model'])"
+    )
+    assert run_away(installed, tmp_path, sys.executable, "-c", code).split() == ["1", "words"]
+
+
 def test_console_script_of_the_wheel(installed: Path, tmp_path: Path):
     help_text = run_away(installed, tmp_path, sys.executable, str(installed / "bin" / "audiossl"), "--help")
     assert "featurize" in help_text

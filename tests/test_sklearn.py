@@ -62,8 +62,8 @@ def test_paths_names_clone_and_pickle(model, tmp_path):
 
 
 def test_mistakes(model, tmp_path):
-    with pytest.raises(ValueError, match="model is None"):
-        AudioEmbedder().fit([])
+    with pytest.raises(UserError, match="no model 'none'"):
+        AudioEmbedder("none").fit([])
     with pytest.raises(UserError, match=r"none\.wav does not exist"):
         AudioEmbedder(model).fit_transform([tmp_path / "none.wav"])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,12 @@ SILENT, CLIPPED, OFFSET, REPEATED = 0.05, 0.2, 0.05, 0.1
 LEAST_PEAK = 4  # of int16: 78 dB below full scale
 FULL_SCALE = 32767
 CLIPPED_SAMPLES = 0.01  # of a clip: at either end of the scale
+
+
+def unusual_clips_of(objects: Iterable[Any]) -> list[str]:
+    """The sentences of `unusual_clips` on the clips of those of the objects that are loaders."""
+    sets = (getattr(item, "dataset", None) for item in objects)
+    return [sentence for clips in sets if isinstance(clips, CachedClips) for sentence in unusual_clips(clips)]
 
 
 def unusual_clips(clips: CachedClips) -> list[str]:

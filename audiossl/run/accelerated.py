@@ -37,6 +37,16 @@ def accelerator(run: RunConfig, precision: str) -> Accelerator:
     )
 
 
+def described(accelerator: Accelerator, run: RunConfig) -> dict[str, str]:
+    """Device, processes and batch, as the console and `environment.txt` say them."""
+    processes = accelerator.num_processes
+    return {
+        "device": str(accelerator.device),
+        "processes": f"{processes} ({accelerator.distributed_type.value})",
+        "batch": f"{run.batch_size} clips x {run.accumulate} accumulated x {processes}",
+    }
+
+
 def placed(item: Any, accelerator: Accelerator, channels_last: bool) -> Any:
     """A model with batch norms over all GPUs, and in another memory format where that is wanted; all else as it is."""
     if not isinstance(item, nn.Module):

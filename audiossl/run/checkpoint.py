@@ -74,6 +74,14 @@ class Checkpoints:
         known = [(score, path) for score, path in scores if score is not None and score == score]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
+    def best_weights(self) -> tuple[dict[str, Any] | None, float | None]:
+        """Weights of the method in the best checkpoint, and the monitor's value there; two None without one."""
+        path = self.best_one()
+        if path is None:
+            return None, None
+        (weights,) = read_state(path)["models"]
+        return weights, read_position(path).monitors[self.best]
+
     def tidy(self) -> None:
         """Clear away what a kill in the middle of a write has left; a run that is resumed calls it, and nobody else."""
         for old in self.folder.glob(".epoch-*_batch-*.old"):
@@ -218,6 +226,15 @@ def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from
     if not isinstance(models, list) or len(models) != 1 or not are_plain(models[0]):
         raise UserError(f"{flag} {folder}: {path / 'state.pt'} holds no weights of one model; name another run.")
     return models[0]
+
+
+def refuse_other_processes(place: Position, processes: int, path: Path) -> None:
+    """Raise `UserError` when another number of processes wrote the checkpoint: each has its own random states."""
+    if place.processes != processes:
+        raise UserError(
+            f"--run.resume: {path} was written by {place.processes} process(es) and now there are "
+            f"{processes}; launch with --num_processes {place.processes}."
+        )
 
 
 def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: Path) -> list[str]:

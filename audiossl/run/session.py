@@ -9,22 +9,19 @@ accumulation group is a step like the others; losses leave the device every `log
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
 from accelerate.utils import find_batch_size, gather_object, parse_flag_from_env
 from torch import Tensor, nn
 
 from audiossl import config as config_files
-from audiossl.data.cached import CachedClips
 from audiossl.data.loader import stop_workers
-from audiossl.data.unusual import unusual_clips
-from audiossl.errors import UserError
+from audiossl.data.unusual import unusual_clips_of
 from audiossl.run import accelerated, environment, folder, gradients, seeds
 from audiossl.run.checkpoint import (
     Checkpoints,
@@ -32,6 +29,7 @@ from audiossl.run.checkpoint import (
     read_position,
     read_state,
     refuse_another,
+    refuse_other_processes,
     weights_of_run,
 )
 from audiossl.run.clock import Clock
@@ -42,18 +40,9 @@ from audiossl.run.not_finite import BadSteps
 from audiossl.run.ranks import Ranks
 from audiossl.run.recorder import Recorder
 from audiossl.run.state import TrainingState
+from audiossl.run.step import Step
 from audiossl.run.step_watch import StepWatch
 from audiossl.run.tracking import check_trackers, tracker_config
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One micro-batch of the loop."""
-
-    index: int  # the optimiser step that it belongs to, from 0, over all epochs: schedules follow it
-    epoch: int  # from 0
-    position: int  # micro-batch in the epoch, from 0
-    generator: torch.Generator  # on the CPU, seeded by (seed, epoch, position, rank): views are drawn from it
 
 
 class Session:
@@ -136,10 +125,8 @@ class Session:
     def _describe(self, reason: str, threads: int, notes: list[str]) -> None:
         facts = {
             "precision": f"{self.precision} ({reason})",
-            "device": str(self.device),
-            "processes": f"{self.processes} ({self.accelerator.distributed_type.value})",
+            **accelerated.described(self.accelerator, self.run),
             "threads": f"{threads} per process",
-            "batch": f"{self.run.batch_size} clips x {self.run.accumulate} accumulated x {self.processes}",
         }
         folder.describe(self.out, self.config, facts)
         self.say(f"run {self.out}: " + ", ".join(f"{name} {fact}" for name, fact in facts.items()))
@@ -175,10 +162,8 @@ class Session:
         Loaders must drop their last incomplete batch; a new run says what is unusual about their clips. From here on
         the global random streams (dropout, drop path) differ by rank.
         """
-        for item in objects if self.is_main and self.is_new else ():
-            if isinstance(clips := getattr(item, "dataset", None), CachedClips):
-                for sentence in unusual_clips(clips):
-                    self.recorder.console.warn(f"warning: {sentence}")
+        for sentence in unusual_clips_of(objects) if self.is_main and self.is_new else ():
+            self.recorder.console.warn(f"warning: {sentence}")
         ready = [accelerated.placed(item, self.accelerator, self.run.channels_last) for item in objects]
         prepared = self.accelerator.prepare(*ready)
         self._state.add(prepared if isinstance(prepared, tuple) else (prepared,))
@@ -212,11 +197,7 @@ class Session:
 
     def _load(self, path: Path) -> None:
         place, state = read_position(path), read_state(path)
-        if place.processes != self.processes:
-            raise UserError(
-                f"--run.resume: {path} was written by {place.processes} process(es) and now there are "
-                f"{self.processes}; launch with --num_processes {place.processes}."
-            )
+        refuse_other_processes(place, self.processes, path)
         self._state.load_state_dict(state, path)
         self._state.load_own(state["own"][self.rank] if "own" in state else [])
         self.recorder.load_state_dict(state["recorder"], self.device)
@@ -257,8 +238,7 @@ class Session:
         every, console = self.run.accumulate, self.recorder.console
         self._bad_steps.clip_ids = getattr(getattr(loader, "dataset", None), "ids", None)
         self.accelerator.step = 0  # checkpoints lie between optimiser steps, so every part begins a group
-        # What a loader draws at its start depends on its workers, and on whether they live on from the last epoch: it
-        # must leave the streams alone.
+        # What a loader draws at its start hangs on its workers, new or living on: it must leave the streams alone.
         rng, self._rng = self._rng or seeds.rng_state(), None
         self._clock.start_epoch()
         console.start(epoch, self.run.epochs, done, length)
@@ -374,7 +354,7 @@ class Session:
 
     def write_checkpoint(self, checkpoints: Checkpoints, monitors: dict[str, float]) -> Path:
         """Write the state between two optimiser steps (rank 0), with the random states of all ranks."""
-        place = dataclasses.replace(self._place, seconds=self._clock.seconds(), monitors=monitors)
+        place = replace(self._place, seconds=self._clock.seconds(), monitors=monitors)
         rng, own = gather_object([seeds.rng_state()]), gather_object([self._state.own_state()])
         path = checkpoints.folder
         with self.ranks.one_voice(rank_0_only=True):
@@ -399,7 +379,7 @@ class Session:
         self._bad_steps.look()
         more = {**self._more(), **scores, **self._clock.row(self.device)}
         self.recorder.write_epoch(epoch, self.run.epochs, self._place.step, more)
-        self._place = dataclasses.replace(self._place, epoch=epoch + 1, batch=0)
+        self._place = replace(self._place, epoch=epoch + 1, batch=0)
         path = self._save(scores)
         stop = self.ranks.largest(self._stop.signal)
         if stop and epoch + 1 < self.run.epochs:
@@ -407,12 +387,10 @@ class Session:
 
     def load_best(self, method: nn.Module) -> float | None:
         """Give the method, unwrapped, the weights of the best checkpoint; returns its monitor, None without one."""
-        path = self.checkpoints.best_one()
-        if path is None:
-            return None
-        (weights,) = read_state(path)["models"]
-        method.load_state_dict(weights)
-        return read_position(path).monitors[self.run.best]
+        weights, value = self.checkpoints.best_weights()
+        if weights is not None:
+            method.load_state_dict(weights)
+        return value
 
     def finish(self) -> None:
         """Close the trackers and wait for all ranks; the folder is then complete."""
