@@ -97,7 +97,10 @@ class BagOfPatches(nn.Module):
             rows = windows.row[:, None] + torch.arange(self.size[0], device=image.device)
             places = band_places(self.image_size[0]).to(image)[rows][:, None, :, None]
             patches = torch.cat([patches, places.expand(-1, -1, -1, self.size[1])], dim=1)
-        vectors = self.of_patches(patches)
+        return self._finished(self.of_patches(patches))
+
+    def _finished(self, vectors: Tensor) -> Tensor:
+        """What is kept of patches' features (N, patch_dim): they themselves, or their projections of length 1."""
         return vectors if self.projector is None else functional.normalize(self.projector(vectors).float(), dim=-1)
 
     def _long_enough(self, image: Tensor) -> Tensor:
@@ -107,16 +110,20 @@ class BagOfPatches(nn.Module):
 
     def _places(self, n_frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """First rows and frames (P,) of the grid's patches in a picture of so many frames."""
-        room, usual = n_frames - self.size[1], self.image_size[1] - self.size[1]
-        n_columns = self.n_columns
-        if n_frames != self.image_size[1] and usual > 0:
-            n_columns = max(1, 1 + round((self.n_columns - 1) * room / usual))
-        elif n_frames > self.image_size[1]:  # patches as long as a clip
-            n_columns = max(1, round(self.n_columns * n_frames / self.image_size[1]))
-        if self.config.pool == "ordered":
-            n_columns = max(n_columns, self.config.segments)
-        rows, frames = spread(self.image_size[0] - self.size[0], self.n_rows, device), spread(room, n_columns, device)
+        n_columns = self._columns(n_frames)
+        rows = spread(self.image_size[0] - self.size[0], self.n_rows, device)
+        frames = spread(n_frames - self.size[1], n_columns, device)
         return rows.repeat_interleave(n_columns), frames.repeat(self.n_rows)
+
+    def _columns(self, n_frames: int) -> int:
+        """Patches side by side in a picture of so many frames: as dense as in a clip, rounded to the nearest number."""
+        room, usual = n_frames - self.size[1], self.image_size[1] - self.size[1]
+        if usual > 0:
+            n_columns = 1 + (2 * (self.n_columns - 1) * room + usual) // (2 * usual)
+        else:  # patches as long as a clip
+            n_columns = (2 * self.n_columns * n_frames + self.image_size[1]) // (2 * self.image_size[1])
+        # `sym_max` is `max`, and says the same in a graph for pictures of every width.
+        return torch.sym_max(n_columns, self.config.segments if self.config.pool == "ordered" else 1)
 
     def _pool(self, vectors: Tensor, grid: Size) -> Tensor:
         pool = self.config.pool

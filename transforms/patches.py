@@ -260,7 +260,13 @@ def _vary(patches: Tensor, numbers: dict[str, Tensor]) -> Tensor:
 
 
 def spread(room: int, count: int, device: torch.device) -> Tensor:
-    """`count` whole numbers evenly from 0 to `room`; their middle for one."""
+    """`count` whole numbers evenly from 0 to `room`; their middle for one.
+
+    In whole numbers, halves upwards, so that all devices and a graph agree.
+
+    >>> spread(5, 3, torch.device("cpu")), spread(5, 1, torch.device("cpu"))
+    (tensor([0, 3, 5]), tensor([2]))
+    """
     if count == 1:
         return torch.tensor([room // 2], device=device)
-    return torch.linspace(0, room, count, device=device).round().long()
+    return (2 * room * torch.arange(count, device=device) + count - 1) // (2 * (count - 1))

@@ -29,7 +29,7 @@ class TwoViews(nn.Module):
     """Two views of every clip from its normalised picture.
 
     Args:
-        config: ranges and strengths; `TwoViewsConfig.version_1()` for BYOL-A's first version.
+        config: ranges and strengths.
         image_size: (F, T) of a clip's picture.
         clip_s: seconds that the picture shows.
         n_channels: C of the picture.

@@ -105,11 +105,6 @@ class TwoViewsConfig:
         if self.interpolation not in ("bicubic", "bilinear"):
             raise UserError(f"--views.interpolation must be bicubic or bilinear, found {self.interpolation!r}.")
 
-    @classmethod
-    def version_1(cls) -> TwoViewsConfig:
-        """The settings of BYOL-A's first version (Niizumi et al., 2021); the defaults are the second's (2023)."""
-        return cls(mixup=0.4, fader=0.0)
-
 
 @dataclass
 class PatchesConfig:

@@ -7,7 +7,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from audiossl.bag import BagOfPatches
 from audiossl.errors import UserError
 from audiossl.export.filter_bank import GraphFilterBank
 from audiossl.export.fourier import GraphSpectrum
@@ -58,11 +57,6 @@ def graph_module(model: nn.Module) -> nn.Module:
     """
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     for name, module in list(model.named_modules()):
-        if isinstance(module, BagOfPatches):
-            raise UserError(
-                "this encoder sees a clip as a bag of patches, which cannot be exported: give one whose network sees "
-                "whole pictures."
-            )
         if isinstance(module, FrontEnd):
             check_frontend(module)
             replace(model, name, GraphFrontEnd(module))

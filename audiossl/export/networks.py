@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiossl.backbones.audiontt import AudioNtt
-from audiossl.backbones.backbone import Backbone
+from audiossl.backbones.backbone import Backbone, BackboneOutput
 from audiossl.backbones.swin import PaddedSwinBlock, PublishedSwinBlock
+from audiossl.bag import BagOfPatches
+from audiossl.transforms.patches import band_places, spread
 
 
 class GraphBackbone(Backbone):
@@ -112,8 +114,43 @@ class GraphPatchMerging(PatchMerging):
         return self.reduction(self.norm(x.permute(0, 1, 3, 4, 2, 5).flatten(3)))
 
 
+class GraphBagOfPatches(BagOfPatches):
+    """A bag of patches that computes how many there are, and cuts the columns of all of them in one go."""
+
+    def forward(self, image: Tensor) -> BackboneOutput:
+        """Pooled features (B, feature_dim) and patches' vectors (B, P, dim) of pictures (B, C, F, T)."""
+        (f, t), n_clips = self.size, image.shape[0]
+        image = functional.pad(image, (0, torch.sym_max(t - image.shape[3], 0)))
+        n_columns = self._columns(image.shape[3])
+        rows = _spans(spread(self.image_size[0] - f, self.n_rows, image.device), f)
+        frames = _spans(_spread_graph(image.shape[3] - t, n_columns), t)
+        patches = image.index_select(2, rows).index_select(3, frames)
+        patches = patches.unflatten(3, (n_columns, t)).unflatten(2, (self.n_rows, f))
+        patches = patches.permute(0, 2, 4, 1, 3, 5)  # (B, rows, columns, C, f, t)
+        if self.band_channel:
+            places = band_places(self.image_size[0])[rows].reshape(1, self.n_rows, 1, 1, f, 1)
+            patches = torch.cat([patches, places.expand(n_clips, -1, n_columns, -1, -1, t)], dim=3)
+        vectors = self._finished(self.of_patches(patches.flatten(0, 2)))
+        vectors = vectors.unflatten(0, (n_clips, self.n_rows * n_columns))
+        grid = (self.n_rows, n_columns)
+        return BackboneOutput(self._pool(vectors, grid), vectors, grid)
+
+
+def _spans(starts: Tensor, length: int) -> Tensor:
+    """The places start, start + 1 ... of spans of one length, one after the other."""
+    return (starts[:, None] + torch.arange(length)).flatten()
+
+
+def _spread_graph(room: int, count: int) -> Tensor:
+    """`spread` where the count is known only when the graph runs: the middle for one by what is computed."""
+    alone = 1 - torch.sym_min(count - 1, 1)
+    steps = torch.sym_max(count - 1, 1)
+    return (2 * room * torch.arange(count) + count - 1) // (2 * steps) + alone * (room // 2)
+
+
 COUNTERPARTS: dict[type[nn.Module], type[nn.Module]] = {
     Backbone: GraphBackbone,
+    BagOfPatches: GraphBagOfPatches,
     AudioNtt: GraphAudioNtt,
     PaddedSwinBlock: GraphSwinBlock,
     PublishedSwinBlock: PublishedGraphSwinBlock,

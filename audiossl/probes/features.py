@@ -93,10 +93,6 @@ class FeatureTable:
         wanted = np.array([name == split for name in self.splits], dtype=bool) & (self.label_ids >= 0)
         return Labelled(self.x[wanted], self.label_ids[wanted])
 
-    def with_features(self, x: np.ndarray) -> FeatureTable:
-        """The same clips with other features `x` (N, D)."""
-        return FeatureTable(x, self.label_ids, self.ids, self.speakers, self.splits, self.label_names)
-
     def probe_data(self, standardised: bool = True) -> ProbeData:
         """The three splits, standardised on training; raises `UserError` if one holds no labelled clip."""
         if reason := why_no_probe(self):

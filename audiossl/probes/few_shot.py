@@ -24,7 +24,6 @@ FEW_LABELS_C = 0.03
 class FewShotScore:
     """Accuracies of all draws, from 0 to 1."""
 
-    n_per_class: int
     draws: tuple[float, ...]
 
     @property
@@ -56,7 +55,7 @@ def few_shot(data: ProbeData, n_per_class: int, n_draws: int = 5, c: float = FEW
         rows = draw_few(data.train.y, n_per_class, draw)
         model = fit_logistic(data.train.x[rows], data.train.y[rows], c)
         scores.append(accuracy(model.predict(data.test.x), data.test.y))
-    return FewShotScore(n_per_class, tuple(scores))
+    return FewShotScore(tuple(scores))
 
 
 def short_labels(y: np.ndarray, names: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:

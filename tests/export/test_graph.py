@@ -1,14 +1,16 @@
 """Models made ready for a graph give what the models give; those that cannot be are refused."""
 
+import onnxruntime
 import pytest
 import torch
-from audiossl.transforms import MelConfig, Normalize, build_frontend
+from audiossl.transforms import MelConfig, Normalize, PatchesConfig, build_frontend
 from audiossl.transforms.frontend import HOMES, config_of
 
 from audiossl.backbones import BackboneConfig
 from audiossl.bag_config import BagConfig
 from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.errors import UserError
+from audiossl.export import ExportOptions, export
 from audiossl.export.graph import EXPORTABLE, graph_module, sample_waves
 
 
@@ -65,7 +67,39 @@ def test_other_backends_and_compressions_are_refused():
         graph_module(encoder_of("mel", compress="pcen"))
 
 
-def test_a_bag_of_patches_is_refused():
-    config = EncoderConfig(backbone=BackboneConfig("resnet10"), bag=BagConfig(n_patches=8))
-    with pytest.raises(UserError, match="bag of patches"):
-        graph_module(AudioEncoder.build(config))
+BAGS = {
+    "ordered": (BagConfig(n_patches=8, feature_dim=24, segments=3), PatchesConfig(patch_s=0.5)),
+    "rows": (BagConfig(n_patches=12, pool="mean_std"), PatchesConfig(patch_s=0.3, patch_band=0.4, band_channel=True)),
+    "one": (BagConfig(n_patches=1, pool="mean_max"), PatchesConfig(patch_s=1.0)),
+    "projected": (BagConfig(n_patches=3, pool="mean", output="projection", feature_dim=0), PatchesConfig(patch_s=0.4)),
+}
+
+
+def bag_encoder(kind):
+    torch.manual_seed(0)
+    bag, patches = BAGS[kind]
+    config = EncoderConfig(MelConfig(), BackboneConfig("resnet10_half", stages=2), 1.0, bag, patches)
+    return AudioEncoder.build(config, Normalize(-8.0, 3.0)).eval()
+
+
+@pytest.mark.parametrize("kind", BAGS)
+@torch.no_grad()
+def test_bags_of_patches_give_the_same_at_every_length(kind):
+    encoder = bag_encoder(kind)
+    graph = graph_module(encoder)
+    for n_samples in (1, 700, 5_000, 16_000, 17_777, 30_123):
+        waves = sample_waves(16000, n_samples, 2)
+        torch.testing.assert_close(graph(waves), encoder(waves), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", BAGS)
+def test_bags_of_patches_in_onnx(tmp_path, kind):
+    encoder = bag_encoder(kind)
+    export(encoder, tmp_path / "bag", ExportOptions())
+    session = onnxruntime.InferenceSession(tmp_path / "bag" / "model.onnx")
+    (wanted,) = (node.name for node in session.get_inputs())
+    for n_clips, n_samples in ((1, 16_000), (3, 9_999), (2, 40_000)):
+        waves = sample_waves(16000, n_samples, n_clips)
+        (found,) = session.run(["embedding"], {wanted: waves.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), encoder(waves), rtol=0, atol=1e-4)

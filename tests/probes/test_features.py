@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from audiossl.errors import UserError
-from audiossl.probes.features import FeatureTable, extract, standardise
+from audiossl.probes.features import extract, standardise
 
 
 def fake_clips(n=10, n_samples=64, sample_rate=16000):
@@ -107,11 +107,3 @@ def test_an_empty_set_and_a_wrong_rate_are_said():
     encoder.sample_rate = 8000
     with pytest.raises(UserError, match="wants 8000 Hz and the cached clips have 16000 Hz"):
         extract(encoder, Clips())
-
-
-def test_other_features_keep_the_clips():
-    table = extract(Moments(), Clips())
-    other = table.with_features(np.zeros((10, 5), np.float32))
-    assert isinstance(other, FeatureTable)
-    assert other.ids == table.ids
-    assert len(other) == 10

@@ -86,12 +86,6 @@ def test_views_of_a_batch_have_mean_0_and_deviation_1_together():
     assert out.std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_version_1_mixes_more_and_does_not_fade():
-    first, second = TwoViewsConfig.version_1(), TwoViewsConfig()
-    assert (first.mixup, first.fader) == (0.4, 0.0)
-    assert (second.mixup, second.fader, second.memory) == (0.2, 1.0, 2048)
-
-
 def test_a_resumed_run_draws_the_same_views():
     first, second = (TwoViews(TwoViewsConfig(memory=6), (64, 96), 1.0) for _ in range(2))
     images = torch.randn(3, 4, 1, 64, 96)
