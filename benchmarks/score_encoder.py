@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -99,15 +99,15 @@ def validation_for_testing(table: FeatureTable) -> FeatureTable:
 
 
 def rows_of(
-    encoder: AudioEncoder, clips: CachedClips, score: Callable[[FeatureTable], Scores]
+    encoder: AudioEncoder, clips: CachedClips, score: Callable[[FeatureTable], Scores], seeds: Sequence[int]
 ) -> Iterable[tuple[str, Scores]]:
     """Scores of the encoder, its random twins and the statistics of pictures, by the row's name."""
-    for name, table in feature_rows(encoder, clips):
+    for name, table in feature_rows(encoder, clips, seeds):
         yield name, score(table)
 
 
-def measured(data: Path, encoder: AudioEncoder) -> dict[str, Scores]:
-    """All rows, each with all columns."""
+def measured(data: Path, encoder: AudioEncoder, seeds: Sequence[int]) -> dict[str, Scores]:
+    """All rows, each with all columns; `seeds` are those of the random twins."""
     mini = cached(data / "speech-commands-35w-mini", encoder)
     digits = cached(data / "fsdd", encoder)
     sounds = cached(data / "esc10", encoder, 5.0)
@@ -119,7 +119,7 @@ def measured(data: Path, encoder: AudioEncoder) -> dict[str, Scores]:
     ]
     found: dict[str, Scores] = {}
     for clips, score in tasks:
-        for name, scores in rows_of(encoder, clips, score):
+        for name, scores in rows_of(encoder, clips, score, seeds):
             found.setdefault(name, {}).update(scores)
     return found
 
@@ -130,8 +130,8 @@ def table(found: dict[str, Scores]) -> str:
     lines = ["| features | " + " | ".join(WORDS + FOLDS) + " |", "|---|" + "---:|" * len(WORDS + FOLDS)]
     lines.append(f"| **this model** | {cells(found[ENCODER])} |")
     if twins:
-        means = {column: [float(np.mean(twin[column])) for twin in twins] for column in WORDS + FOLDS}
-        ranges = [f"{np.mean(v):.1f} ({min(v):.1f}-{max(v):.1f})" for v in means.values()]
+        means = [[float(np.mean(twin[column])) for twin in twins] for column in WORDS + FOLDS]
+        ranges = [f"{np.mean(v):.1f}" + (f" ({min(v):.1f}-{max(v):.1f})" if len(v) > 1 else "") for v in means]
         lines.append("| same network, random weights | " + " | ".join(ranges) + " |")
     floors = {name: scores for name, scores in found.items() if name != ENCODER and not name.startswith(RANDOM)}
     lines += [f"| {name} | {cells(scores)} |" for name, scores in floors.items()]
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of the four sets")
     parser.add_argument("encoder", help="folder or name of an encoder")
     parser.add_argument("--validation", action="store_true", help="for choices: no test clip is read")
+    parser.add_argument("--random_seeds", type=int, nargs="+", default=[0, 1, 2], help="of the rows of random weights")
     parser.add_argument("--into", type=Path, help="card whose marked part is replaced")
     parser.add_argument("--mark", default="scores", help="name of that part")
     given = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
         (_, features), *_ = feature_rows(encoder, clips, random_seeds=())
         print({name: round(value, 1) for name, (value,) in by_lists(validation_for_testing(features)).items()})
         return
-    show(table(measured(given.data, encoder)), given.into, given.mark)
+    show(table(measured(given.data, encoder, given.random_seeds)), given.into, given.mark)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Take the encoder of a run among the models that come with audiossl: 16-bit weights, an entry of the registry, a card.
 
-    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE THE RUN" --commit HASH
+    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE IT" [--command ...] --commit HASH
 
 A card that is there keeps its text between the marks of its scores, which `score_encoder.py DATA NAME --into` fills.
 """
@@ -69,8 +69,8 @@ def card_text(encoder: AudioEncoder, config: Mapping[str, Any], given: argparse.
         megabytes=f"{n_bytes / 1e6:.1f} MB",
         picture=f"{encoder.image_size[0]} x {encoder.image_size[1]}",
         clip_s=f"{encoder.clip_s:g}",
-        trained=", ".join(f"{key.lower()}: {value}" for key, value in config["extra"].items()),
-        command=given.command,
+        second=f"{config['extra']['Length']}, {config['extra']['Precision']}",
+        commands="\n    ".join(given.command),
         commit=given.commit,
         scores=scores_of(SHELF / "cards" / f"{given.name}.md"),
     )
@@ -82,8 +82,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoder", type=Path, help="RUN/encoder")
     parser.add_argument("name", help="what users give as --model")
-    for flag, what in (("about", "one line"), ("command", "that made the run"), ("commit", "at which it was made")):
-        parser.add_argument(f"--{flag}", required=True, help=what)
+    parser.add_argument("--about", required=True, help="one line")
+    parser.add_argument("--command", required=True, action="append", help="one of those that made it, the first first")
+    parser.add_argument("--commit", required=True, help="at which it was made")
     given = parser.parse_args()
     encoder = load_model(given.encoder)
     config = read_json(given.encoder / "config.json")
