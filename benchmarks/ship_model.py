@@ -1,6 +1,6 @@
 """Take the encoder of a run among the models that come with audiossl: 16-bit weights, an entry of the registry, a card.
 
-    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE IT" [--command ...] --commit HASH
+    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE IT" --commit HASH
 
 A card that is there keeps its text between the marks of its scores, which `score_encoder.py DATA NAME --into` fills.
 """
