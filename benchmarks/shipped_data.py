@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", help="folder of Speech Commands, with its lists")
     parser.add_argument("--without", action="append", default=[], help="leave out everybody who is heard in this set")
-    parser.add_argument("--voices", type=int, default=48, help="synthetic voices, each saying every word; 0: people only")
+    parser.add_argument("--voices", type=int, default=48, help="synthetic voices that say all words; 0: people only")
     parser.add_argument("-o", "--out", type=Path, default=Path("shipped.csv"))
     flags = parser.parse_args()
     heard_elsewhere = set().union(*map(speakers, flags.without))
