@@ -7,6 +7,8 @@ testing too; here they lie on a grid, so that a clip has one embedding.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -123,7 +125,8 @@ class BagOfPatches(nn.Module):
         else:  # patches as long as a clip
             n_columns = (2 * self.n_columns * n_frames + self.image_size[1]) // (2 * self.image_size[1])
         # `sym_max` is `max`, and says the same in a graph for pictures of every width.
-        return torch.sym_max(n_columns, self.config.segments if self.config.pool == "ordered" else 1)
+        columns: Any = torch.sym_max(n_columns, self.config.segments if self.config.pool == "ordered" else 1)
+        return columns
 
     def _pool(self, vectors: Tensor, grid: Size) -> Tensor:
         pool = self.config.pool

@@ -120,7 +120,8 @@ class GraphBagOfPatches(BagOfPatches):
     def forward(self, image: Tensor) -> BackboneOutput:
         """Pooled features (B, feature_dim) and patches' vectors (B, P, dim) of pictures (B, C, F, T)."""
         (f, t), n_clips = self.size, image.shape[0]
-        image = functional.pad(image, (0, torch.sym_max(t - image.shape[3], 0)))
+        missing: Any = torch.sym_max(t - image.shape[3], 0)
+        image = functional.pad(image, (0, missing))
         n_columns = self._columns(image.shape[3])
         rows = _spans(spread(self.image_size[0] - f, self.n_rows, image.device), f)
         frames = _spans(_spread_graph(image.shape[3] - t, n_columns), t)
@@ -144,7 +145,7 @@ def _spans(starts: Tensor, length: int) -> Tensor:
 def _spread_graph(room: int, count: int) -> Tensor:
     """`spread` where the count is known only when the graph runs: the middle for one by what is computed."""
     alone = 1 - torch.sym_min(count - 1, 1)
-    steps = torch.sym_max(count - 1, 1)
+    steps: Any = torch.sym_max(count - 1, 1)
     return (2 * room * torch.arange(count) + count - 1) // (2 * steps) + alone * (room // 2)
 
 
