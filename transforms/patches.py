@@ -10,7 +10,7 @@ may then be cut in groups, the same ones as at once.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -262,11 +262,11 @@ def _vary(patches: Tensor, numbers: dict[str, Tensor]) -> Tensor:
 def spread(room: int, count: int, device: torch.device) -> Tensor:
     """`count` whole numbers evenly from 0 to `room`; their middle for one.
 
-    In whole numbers, halves upwards, so that all devices and a graph agree.
+    In whole numbers, halves upwards, and without a branch, so that all devices and a graph of any count agree.
 
     >>> spread(5, 3, torch.device("cpu")), spread(5, 1, torch.device("cpu"))
     (tensor([0, 3, 5]), tensor([2]))
     """
-    if count == 1:
-        return torch.tensor([room // 2], device=device)
-    return (2 * room * torch.arange(count, device=device) + count - 1) // (2 * (count - 1))
+    steps: Any = torch.sym_max(count - 1, 1)
+    alone: Any = 1 - torch.sym_min(count - 1, 1)
+    return (2 * room * torch.arange(count, device=device) + count - 1) // (2 * steps) + alone * (room // 2)

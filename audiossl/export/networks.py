@@ -124,7 +124,7 @@ class GraphBagOfPatches(BagOfPatches):
         image = functional.pad(image, (0, missing))
         n_columns = self._columns(image.shape[3])
         rows = _spans(spread(self.image_size[0] - f, self.n_rows, image.device), f)
-        frames = _spans(_spread_graph(image.shape[3] - t, n_columns), t)
+        frames = _spans(spread(image.shape[3] - t, n_columns, image.device), t)
         patches = image.index_select(2, rows).index_select(3, frames)
         patches = patches.unflatten(3, (n_columns, t)).unflatten(2, (self.n_rows, f))
         patches = patches.permute(0, 2, 4, 1, 3, 5)  # (B, rows, columns, C, f, t)
@@ -140,13 +140,6 @@ class GraphBagOfPatches(BagOfPatches):
 def _spans(starts: Tensor, length: int) -> Tensor:
     """The places start, start + 1 ... of spans of one length, one after the other."""
     return (starts[:, None] + torch.arange(length)).flatten()
-
-
-def _spread_graph(room: int, count: int) -> Tensor:
-    """`spread` where the count is known only when the graph runs: the middle for one by what is computed."""
-    alone = 1 - torch.sym_min(count - 1, 1)
-    steps: Any = torch.sym_max(count - 1, 1)
-    return (2 * room * torch.arange(count) + count - 1) // (2 * steps) + alone * (room // 2)
 
 
 COUNTERPARTS: dict[type[nn.Module], type[nn.Module]] = {
