@@ -1,6 +1,6 @@
 """Take the encoder of a run among the models that come with audiossl: 16-bit weights, an entry of the registry, a card.
 
-    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE IT" --commit HASH
+    python benchmarks/ship_model.py RUN/encoder NAME --about "ONE LINE" --command "WHAT MADE IT" --commit "commit HASH"
 
 A card that is there keeps its text between the marks of its scores, which `score_encoder.py DATA NAME --into` fills.
 """
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("name", help="what users give as --model")
     parser.add_argument("--about", required=True, help="one line")
     parser.add_argument("--command", required=True, action="append", help="one of those that made it, the first first")
-    parser.add_argument("--commit", required=True, help="at which it was made")
+    parser.add_argument("--commit", required=True, help="at which it was made, such as 'commit 0123456789'")
     given = parser.parse_args()
     encoder = load_model(given.encoder)
     config = read_json(given.encoder / "config.json")

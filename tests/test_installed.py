@@ -49,7 +49,7 @@ def test_the_card_says_what_a_user_must_know(model):
     assert text.startswith(f"# {model.name}\n")
     for needed in ("CC BY 4.0", "Apache-2.0", "seed 0", "recipes/", "should not be used for", "random weights"):
         assert needed in text, needed
-    assert re.search(r"at commit [0-9a-f]{10,40}", text)
+    assert re.search(r"at commits? [0-9a-f]{10,40}", text)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     for row in ("this model", "same network, random weights", "log-mel mean + std", "BYOL-A"):
         assert any(row in line and re.search(r"\d\d\.\d", line) for line in rows), row
