@@ -269,4 +269,6 @@ def spread(room: int, count: int, device: torch.device) -> Tensor:
     """
     steps: Any = torch.sym_max(count - 1, 1)
     alone: Any = 1 - torch.sym_min(count - 1, 1)
-    return (2 * room * torch.arange(count, device=device) + count - 1) // (2 * steps) + alone * (room // 2)
+    evenly: Tensor = (2 * room * torch.arange(count, device=device) + count - 1) // (2 * steps)
+    places: Tensor = evenly + alone * (room // 2)
+    return places
