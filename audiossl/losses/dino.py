@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiossl.losses.prototypes import CPU_CHUNK, chunks, prototype_cross_entropy
+from audiossl.losses.products import float32_products
+from audiossl.losses.prototypes import chunks, prototype_cross_entropy
 
 
 def view_pairs(n_teacher_views: int, n_student_views: int) -> list[tuple[int, int]]:
@@ -142,7 +143,7 @@ class Centre(nn.Module):
         scaled = embeddings.flatten(0, -2).float() / temperature
         shift = self.centre / -temperature
         for rows in chunks(len(scaled), prototypes):
-            with torch.autocast(scaled.device.type, enabled=False):
+            with float32_products(scaled.device):
                 logits = torch.addmm(shift, scaled[rows], prototypes.float().T)
             yield logits.softmax(-1)
 
@@ -152,9 +153,9 @@ def sinkhorn_knopp(teacher_logits: Tensor, temperature: float, n_iterations: int
     """Targets that use all prototypes equally over the batch, over all processes: the other cure for collapse.
 
     Columns and rows of exp(t / temperature) are scaled in turn until every prototype has the same mass and every row
-    sums to one (Cuturi, 2013; Caron et al., SwAV, 2020; DINOv2 in place of centring, 3 iterations). The first scaling
-    is computed in logarithms, so that no temperature overflows; after it every row and every column has an entry
-    above 1 / (B K), and the others need no exponentials. Of a single row nothing is left but 1 / K everywhere.
+    sums to one (Cuturi, 2013; Caron et al., SwAV, 2020; DINOv2 in place of centring, 3 iterations, one at least). The
+    exponentials are of what lies below the largest entry of its column, and then of its row, so that no temperature
+    overflows. Of a single row nothing is left but 1 / K everywhere.
 
     Shape: (B, K) to (B, K), rows summing to one.
 
@@ -175,7 +176,7 @@ def sinkhorn_targets(embeddings: Tensor, prototypes: Tensor, temperature: float)
     Shape: embeddings (G, B, ..., d) and prototypes (K, d) to G blocks.
     """
     for view in embeddings:
-        with torch.autocast(view.device.type, enabled=False):
+        with float32_products(view.device):
             log_q = functional.linear(view.flatten(0, -2).float() / temperature, prototypes.float())
         log_q = _balance(log_q)
         yield log_q
@@ -183,28 +184,24 @@ def sinkhorn_targets(embeddings: Tensor, prototypes: Tensor, temperature: float)
 
 
 def _balance(log_q: Tensor, n_iterations: int = 3) -> Tensor:
-    """Scale the columns and rows of e^log_q in turn, in the memory of `log_q`."""
-    log_q -= _log_sum_over_all_rows(log_q)
-    q = log_q.sub_(log_q.amax(1, keepdim=True)).exp_()
-    row, column = 1.0 / q.sum(1), None
-    for _ in range(n_iterations - 1):
-        column = 1.0 / _sum_over_all_processes(torch.mv(q.T, row))
-        column /= column.amax()  # rows and columns have other sums: the factors would drift apart without end
-        row = 1.0 / torch.mv(q, column)
-    q *= row[:, None]
-    return q if column is None else q.mul_(column)
+    """Scale the columns and rows of e^log_q in turn, in the memory of `log_q`, in float32 also under autocast."""
+    log_q -= _largest_over_all_processes(log_q.amax(0))
+    highest = log_q.amax(1)
+    # Every row has a one now, which its first weight puts back into its place: where that weight vanishes, the row is
+    # nothing beside the row that a column has its largest entry from.
+    q, row = log_q.sub_(highest[:, None]).exp_(), highest.exp()
+    with torch.autocast(q.device.type, enabled=False):
+        for _ in range(n_iterations):
+            column = 1.0 / _sum_over_all_processes(torch.mv(q.T, row))
+            column /= column.amax()  # rows and columns have other sums: the factors would drift apart without end
+            row = 1.0 / torch.mv(q, column)
+    return q.mul_(row[:, None]).mul_(column)
 
 
-def _log_sum_over_all_rows(log_q: Tensor) -> Tensor:
-    """The logsumexp over the rows of every process, (K,), some columns at a time: what it makes in passing is small."""
-    parts = log_q.split(max(1, CPU_CHUNK // len(log_q)), dim=1)
-    if not torch.distributed.is_initialized():
-        return torch.cat([part.logsumexp(0) for part in parts])
-    largest = log_q.amax(0)
-    torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-    shifts = largest.split(parts[0].shape[1])
-    total = torch.cat([(part - shift).exp_().sum(0) for part, shift in zip(parts, shifts, strict=True)])
-    return _sum_over_all_processes(total).log() + largest
+def _largest_over_all_processes(column: Tensor) -> Tensor:
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(column, op=torch.distributed.ReduceOp.MAX)
+    return column
 
 
 def _sum_over_all_processes(column: Tensor) -> Tensor:

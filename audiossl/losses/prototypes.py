@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audiossl.losses.products import float32_products
+
 # Logits at a time. On a CPU 16 MB of them, which the allocator hands out again without asking the system for fresh
 # pages: 64 rows of 65,536 prototypes, where the matrix products already run at full speed. Elsewhere 256 MB, so that
 # few kernels are started; this was not measured yet.
@@ -44,7 +46,9 @@ def prototype_cross_entropy(
 ) -> Tensor:
     """Weighted sum over student rows r and their targets of -<q, log softmax(W z_r / t)>, a scalar.
 
-    Computed in float32, also under autocast. It can be differentiated once, with respect to embeddings and prototypes.
+    Computed in float32, also under autocast (`audiossl.losses.products`); under autocast to bf16 the products that give
+    the gradients have factors of bf16, as any layer's would. It can be differentiated once, with respect to embeddings
+    and prototypes.
 
     Args:
         embeddings: of the student's rows, z (R, d).
@@ -63,14 +67,23 @@ def prototype_cross_entropy(
     >>> bool(loss.isclose(torch.nn.functional.cross_entropy(z @ w.T / 0.5, q), rtol=1e-4))
     True
     """
+    device = prototypes.device.type
+    factors = torch.float32
+    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16:
+        factors = torch.bfloat16  # and not fp16, whose range ends where these small gradients begin
     wanted = torch.is_grad_enabled() and (embeddings.requires_grad or prototypes.requires_grad)
-    with torch.autocast(prototypes.device.type, enabled=False):
-        with torch.no_grad():
-            stored = _store(targets, n_targets, len(prototypes), prototypes.device)
-        loss: Tensor = _PrototypeCrossEntropy.apply(
-            embeddings.float(), matches, weights.float(), prototypes.float(), stored, temperature, wanted
-        )
-        return loss
+    with torch.no_grad():
+        stored = _store(targets, n_targets, len(prototypes), prototypes.device)
+    loss: Tensor = _PrototypeCrossEntropy.apply(
+        embeddings.float(),
+        matches,
+        weights.float(),
+        prototypes.float(),
+        stored,
+        temperature,
+        factors if wanted else None,
+    )
+    return loss
 
 
 def _store(targets: Iterable[Tensor], n_rows: int, n_prototypes: int, device: torch.device) -> Tensor:
@@ -100,26 +113,35 @@ class _PrototypeCrossEntropy(torch.autograd.Function):
         prototypes: Tensor,
         targets: Tensor,
         temperature: float,
-        wanted: bool,
+        factors: torch.dtype | None,
     ) -> Tensor:
         total = embeddings.new_zeros(())
-        gradients = (torch.empty_like(embeddings), torch.zeros_like(prototypes)) if wanted else None
+        gradients = None
+        if factors is not None:
+            gradients = torch.empty_like(embeddings), torch.zeros_like(prototypes)
+            rounded = prototypes.to(factors)
         for rows in chunks(len(embeddings), prototypes):
             z, weight = embeddings[rows] / temperature, weights[rows]
-            logits = torch.mm(z, prototypes.T)
-            target = functional.embedding_bag(matches[rows], targets, mode="sum", per_sample_weights=weight)
+            with float32_products(z.device):
+                logits = torch.mm(z, prototypes.T)
+            # Minus the sum of the row's targets.
+            surplus = functional.embedding_bag(matches[rows], targets, mode="sum", per_sample_weights=-weight)
             share = weight.sum(1, keepdim=True)
             peak = logits.amax(1, keepdim=True)
-            total -= torch.dot(target.flatten(), logits.flatten())
+            total += torch.dot(surplus.flatten(), logits.flatten())
             probability = logits.softmax(1)
             del logits
             # The largest probability is at least 1 / K, so that its logarithm is exact where others have vanished.
             total += (share * (peak - probability.amax(1, keepdim=True).log())).sum()
             if gradients is not None:
-                surplus = probability.mul_(share).sub_(target)
-                torch.mm(surplus, prototypes, out=gradients[0][rows])
-                gradients[1].addmm_(surplus.T, z)
-            del probability, target
+                surplus = surplus.addcmul_(probability, share).to(factors)
+                with float32_products(z.device):
+                    gradients[0][rows] = torch.mm(surplus, rounded)
+                    if factors == torch.float32:  # without a matrix (K, d) in between
+                        gradients[1].addmm_(surplus.T, z)
+                    else:
+                        gradients[1].add_(torch.mm(surplus.T, z.to(factors)))
+            del probability, surplus
         if gradients is not None:
             ctx.save_for_backward(gradients[0].div_(temperature), gradients[1])
         return total

@@ -116,6 +116,20 @@ def test_sinkhorn_targets_balance_each_view_on_its_own():
         torch.testing.assert_close(block.double(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_sinkhorn_is_the_same_under_autocast():
+    torch.manual_seed(6)
+    logits = torch.randn(40, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = sinkhorn_knopp(logits, 0.05)
+    assert torch.equal(inside, sinkhorn_knopp(logits, 0.05))
+
+
+def test_sinkhorn_where_a_row_is_nothing_beside_the_others():
+    logits = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [-500.0, -501.0, -500.5]])
+    found = sinkhorn_knopp(logits, 1.0)
+    torch.testing.assert_close(found.double(), plain_sinkhorn(logits, 1.0, 3), atol=1e-5, rtol=1e-4)
+
+
 def test_sinkhorn_of_one_row_is_even():
     torch.testing.assert_close(sinkhorn_knopp(torch.randn(1, 5), 0.05), torch.full((1, 5), 0.2))
 
