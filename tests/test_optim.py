@@ -236,6 +236,50 @@ def test_a_run_goes_on_from_its_state(name):
         assert torch.equal(a, b)
 
 
+def plain_adamw(w, gradients, values, betas):
+    """Loshchilov and Hutter (2019), algorithm 2, on one tensor."""
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    for t, (g, (lr, decay)) in enumerate(zip(gradients, values, strict=True), 1):
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
+        step = (m / (1 - betas[0] ** t)) / ((v / (1 - betas[1] ** t)).sqrt() + 1e-8)
+        w = w - lr * decay * w - lr * step
+    return w
+
+
+def test_adamw_is_its_formula_with_the_rates_of_the_step():
+    torch.manual_seed(0)
+    net, config = small_net(), OptimConfig(betas=[0.8, 0.99])
+    optimizer = build_optimizer(net, config)
+    names, values = ["0.weight", "0.bias"], [(0.1, 0.3), (0.05, 0.2), (0.2, 0.1)]
+    before = [net.get_parameter(name).detach().clone() for name in names]
+    gradients = [[torch.randn_like(w) for _ in values] for w in before]
+    for step, (lr, decay) in enumerate(values):
+        set_rates(optimizer, Rates(lr, lr, decay, lr, lr))
+        for name, found in zip(names, gradients, strict=True):
+            net.get_parameter(name).grad = found[step].clone()
+        optimizer.step()
+    for name, w, found in zip(names, before, gradients, strict=True):
+        own = [(lr, decay if w.ndim > 1 else 0.0) for lr, decay in values]
+        torch.testing.assert_close(net.get_parameter(name).detach(), plain_adamw(w, found, own, config.betas))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_a_loss_scale_leaves_steps_out_itself_and_unscales_before(name):
+    net = small_net()
+    optimizer, scaler = build_optimizer(net, OptimConfig(name=name, lr=0.1)), torch.amp.GradScaler("cpu")
+    taken = []
+    optimizer.register_step_post_hook(lambda *_: taken.append(len(taken)))
+    for factor in (1.0, torch.inf, 1.0):
+        before = [p.detach().clone() for p in net.parameters()]
+        scaler.scale(factor * net(torch.ones(2, 4)).square().mean()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        moved = [not torch.equal(was, now) for was, now in zip(before, net.parameters(), strict=True)]
+        assert any(moved) == (factor == 1.0)
+    assert taken == [0, 1]  # the overflow was no step: Accelerate tells a run so by this
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_is_torchs_with_the_rates_of_the_step(nesterov):
     torch.manual_seed(0)
