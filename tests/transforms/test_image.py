@@ -16,6 +16,15 @@ def test_log_mixup_exp_adds_powers():
     torch.testing.assert_close(augment.log_mixup_exp(a, b, share), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_powers_are_added_as_logaddexp_does_whatever_their_sizes():
+    a = torch.tensor([-200.0, 0.0, 1e4, -1e4, 3.0, -torch.inf], dtype=torch.float64, requires_grad=True)
+    b = torch.tensor([200.0, 0.0, -1e4, 1e4, 2.5, 1.0], dtype=torch.float64, requires_grad=True)
+    mine, torchs = augment.add_in_power(a, b), torch.logaddexp(a, b)
+    torch.testing.assert_close(mine, torchs)
+    for x, y in zip(torch.autograd.grad(mine.sum(), [a, b]), torch.autograd.grad(torchs.sum(), [a, b]), strict=True):
+        torch.testing.assert_close(x, y)
+
+
 def test_fader_is_a_straight_line_with_the_given_ends():
     out = augment.linear_fader(torch.zeros(1, 1, 3, 5), torch.tensor([-1.0]), torch.tensor([1.0]))
     torch.testing.assert_close(out[0, 0, 2], torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]))
