@@ -1,6 +1,6 @@
 """Where the time of a pretraining step goes outside of the backbone: torch's profiler, operator by operator.
 
-    python benchmarks/bench_profile.py              # three recipes
+    python benchmarks/bench_profile.py              # every recipe that pretrains, and the supervised one
     python benchmarks/bench_profile.py byol         # one of them, as JSON
 
 Small presets, ResNet-10, one thread. The operators of whole steps are profiled, then those of the backbone alone on the
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretraining import METHODS, Pretraining, in_a_process, write_clips
+from pretraining import ALL_METHODS, Pretraining, in_a_process, write_clips
 from torch.profiler import ProfilerActivity, profile
 
 STEPS, LISTED = 4, 8
@@ -71,8 +71,8 @@ def measure(method: str, place: str) -> None:
 def main() -> None:
     """A table for each recipe."""
     with tempfile.TemporaryDirectory() as place:
-        write_clips(Path(place), 900)
-        for method in METHODS:
+        write_clips(Path(place), 1200)  # of two labels
+        for method in ALL_METHODS:
             found = in_a_process(method, place)
             print(f"\n### {method}\n\nThe backbone's operators: {found['backbone']:.0f} % of the step. Others:\n")
             print("| operator, its operands | share of the step, % | calls a step |\n|---|---:|---:|")

@@ -27,6 +27,7 @@ from audiossl.optim import build_optimizer, rates, set_rates
 from audiossl.run.session import Session
 
 METHODS = ("esvit", "emp_ssl", "byol")
+ALL_METHODS = (*METHODS, "contrastive", "supervised")
 STAGES = ("data", "front end", "views", "backbone", "heads and losses", "optimiser")
 RATE = 16000
 
@@ -53,7 +54,7 @@ class Pretraining:
     """A recipe, opened.
 
     Args:
-        method: esvit, emp_ssl or byol.
+        method: one of `ALL_METHODS`.
         clips: folder of recordings.
         scratch: folder for the cache and for the run, which is never finished.
         flags: what is to differ from the small preset.
@@ -68,7 +69,9 @@ class Pretraining:
         self.session = Session(run, self.config)
         training = cache_clips(open_clips(self.config.data), self.config.data, progress=False)
         loader = training_loader(training, run.batch_size, run.workers)
-        self.encoder, self.views, learner = recipe.build(self.config, training)
+        taught = (training,) if method == "supervised" else ()
+        self.encoder, self.views, learner = recipe.build(self.config, training, *taught)
+        self.labels = torch.from_numpy(training.label_ids).to(self.session.device)
         optimizer = build_optimizer(learner, self.config.optim)
         self.encoder.to(self.session.device)
         self.views.to(self.session.device)
@@ -108,8 +111,7 @@ class Pretraining:
             marks.append(now())
             views = self.views(pictures, step.generator)
             marks.append(now())
-            more = (config.method.teacher_temperature,) if self.name == "esvit" else ()
-            out = self.method(views, *more)
+            out = self.method(views, *self._told(batch))
             session.backward(out.loss)
             marks.append(now())
             if config.optim.clip_grad:
@@ -123,6 +125,12 @@ class Pretraining:
         names = ("front end", "views", "heads and losses", "optimiser")
         seconds |= {name: end - begin for name, begin, end in zip(names, marks, marks[1:], strict=False)}
         return views
+
+    def _told(self, batch: Any) -> tuple[Any, ...]:
+        """What a method is told besides the views."""
+        if self.name == "esvit":
+            return (self.config.method.teacher_temperature,)
+        return (self.labels[batch.index],) if self.name == "supervised" else ()
 
     def backbone_alone(self, views: Views) -> float:
         """Seconds of what the student's and the teacher's backbones do in a step, forward and backward."""
@@ -141,6 +149,8 @@ class Pretraining:
     def _backbones(self) -> tuple[Any, Any]:
         if self.name == "emp_ssl":
             return self.learner.bag.network, None
+        if not hasattr(self.learner, "teacher"):
+            return self.learner.backbone, None
         return self.learner.student.backbone, self.learner.teacher.backbone
 
 
