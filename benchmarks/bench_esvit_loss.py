@@ -32,7 +32,13 @@ from audiossl.losses.match import match_by_features
 from audiossl.losses.region import region_loss
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SIZES = [(65536, 16, "centre"), (65536, 16, "sinkhorn"), (8192, 64, "centre")]  # K, B, how targets are made
+# K, B, how targets are made, and the precision of the run around: under bf16 both ways may round factors of products.
+SIZES = [
+    (65536, 16, "centre", "fp32"),
+    (65536, 16, "sinkhorn", "fp32"),
+    (8192, 64, "centre", "fp32"),
+    (8192, 64, "sinkhorn", "bf16"),
+]
 ROUNDS = 2
 GROUPS = [(2, 49), (8, 9)]  # views and regions of a view
 DIM, WIDTH, T_STUDENT, T_TEACHER = 256, 768, 0.1, 0.04
@@ -116,7 +122,7 @@ def plain_targets(logits: Tensor, centre: Centre, centring: str) -> Tensor:
     if centring == "centre":
         centre._sum = logits.flatten(0, -2).sum(0)  # the mean that moves the centre
         return functional.softmax((logits - centre.centre) / T_TEACHER, -1)
-    q = torch.exp(logits / T_TEACHER).flatten(1, -2)
+    q = torch.exp(logits.float() / T_TEACHER).flatten(1, -2)
     for _ in range(3):
         q = q / q.sum(1, keepdim=True)
         q = q / q.sum(2, keepdim=True)
@@ -126,14 +132,15 @@ def plain_targets(logits: Tensor, centre: Centre, centring: str) -> Tensor:
 WAYS: dict[str, Callable[[Inputs, str], Tensor]] = {"plain formulas": plain, "audiossl": ours}
 
 
-def measure(way: str, n_prototypes: int, n_clips: int, centring: str, out: str) -> None:
+def measure(way: str, n_prototypes: int, n_clips: int, centring: str, precision: str, out: str) -> None:
     """One process: time and memory as JSON, loss and gradients into a file."""
     torch.set_num_threads(1)
     inputs = Inputs(n_prototypes, n_clips)
     before = _peak_mb()
     for _ in range(2):
         start = _clock()
-        loss = WAYS[way](inputs, centring)
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bf16"):
+            loss = WAYS[way](inputs, centring)
         loss.backward()
         seconds = _clock() - start
         sums = [centre._sum.cpu() for centre in inputs.centres if centre._sum is not None]
@@ -171,18 +178,19 @@ def deviations(mine: dict[str, Any], other: dict[str, Any]) -> str:
 
 def main() -> None:
     """A table for each size."""
-    for n_prototypes, n_clips, centring in SIZES:
+    for n_prototypes, n_clips, centring, precision in SIZES:
         found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
         with tempfile.TemporaryDirectory() as folder:
             files = {way: str(Path(folder) / f"{number}.pt") for number, way in enumerate(WAYS)}
             for way in list(WAYS) * ROUNDS:
-                call = [sys.executable, __file__, way, str(n_prototypes), str(n_clips), centring, files[way]]
+                case = [str(n_prototypes), str(n_clips), centring, precision]
+                call = [sys.executable, __file__, way, *case, files[way]]
                 run = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
                 found[way].append(json.loads(run.stdout))
             results = [torch.load(file) for file in files.values()]
         seconds = {way: statistics.median(row["s"] for row in rows) for way, rows in found.items()}
         peaks = {way: statistics.median(row["peak_mb"] for row in rows) for way, rows in found.items()}
-        print(f"\n### {n_prototypes} prototypes, {n_clips} clips, {centring}\n\n| | s | ratio | peak MB | ratio |")
+        print(f"\n### {n_prototypes} prototypes, {n_clips} clips, {centring}, {precision}\n\n| | s | ratio | peak MB | ratio |")
         print("|---|---:|---:|---:|---:|")
         for way in WAYS:
             ratios = seconds[way] / seconds["plain formulas"], peaks[way] / peaks["plain formulas"]
@@ -195,5 +203,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         main()
     else:
-        name, k, b, centring, out = sys.argv[1:]
-        measure(name, int(k), int(b), centring, out)
+        name, k, b, centring, precision, out = sys.argv[1:]
+        measure(name, int(k), int(b), centring, precision, out)

@@ -290,6 +290,6 @@ def _shown_of_partners(views: Views) -> tuple[Tensor | None, Tensor | None]:
 def _noting_entropy(targets: Iterator[Tensor], notes: list[Tensor]) -> Iterator[Tensor]:
     """Hand blocks of targets on, and note the sum of their rows' entropies, in nats."""
     for block in targets:
-        # The logarithm of a row, where 0 ln 0 is 0: `xlogy` says the same in three times the time.
+        # The logarithm of a row, where 0 ln 0 is 0: `xlogy` says the same in twice the time.
         notes.append(-(block.clamp(min=torch.finfo(block.dtype).tiny).log_().mul_(block)).sum())
         yield block
