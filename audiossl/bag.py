@@ -112,12 +112,12 @@ class BagOfPatches(nn.Module):
 
     def _places(self, n_frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """First rows and frames (P,) of the grid's patches in a picture of so many frames."""
-        n_columns = self._columns(n_frames)
+        n_columns = self.columns(n_frames)
         rows = spread(self.image_size[0] - self.size[0], self.n_rows, device)
         frames = spread(n_frames - self.size[1], n_columns, device)
         return rows.repeat_interleave(n_columns), frames.repeat(self.n_rows)
 
-    def _columns(self, n_frames: int) -> int:
+    def columns(self, n_frames: int) -> int:
         """Patches side by side in a picture of so many frames: as dense as in a clip, rounded to the nearest number."""
         room, usual = n_frames - self.size[1], self.image_size[1] - self.size[1]
         if usual > 0:

@@ -32,6 +32,7 @@ from audiossl.errors import errors_for_people
 from audiossl.methods.supervised import Supervised, SupervisedConfig, balanced_weights, positive_weights
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
 from audiossl.run.begin import new_encoder
+from audiossl.run.clip_length import of_length
 from audiossl.run.conclude_classifier import conclude_classifier, keep_probe, load_best, main_score, scored
 from audiossl.run.config import RunConfig
 from audiossl.run.cross_validation import fold_by_fold
@@ -42,7 +43,6 @@ from audiossl.run.finetuning import (
     data_at_rate,
     fit_head,
     lesson,
-    of_length,
     open_encoder,
     targets,
 )
@@ -122,6 +122,7 @@ def main(config: Config) -> dict:
     session.resume()
 
     learner: Supervised = session.unwrap(method)
+    below_head = [part for part in (learner.backbone, learner.frontend) if part is not None]
     image = classifier.encoder.image
     total, per_epoch = session.total_steps(loader), session.steps_per_epoch(loader)
     clips_per_step = config.run.batch_size * config.run.accumulate * session.processes
@@ -131,7 +132,8 @@ def main(config: Config) -> dict:
             break
         frozen = epoch < config.finetune.frozen_epochs
         method.train()
-        learner.backbone.train(not frozen)
+        for part in below_head:
+            part.train(not frozen)
         if config.finetune.frozen_batch_norm:
             freeze_batch_norm(learner.backbone)
         for step, batch in session.steps(loader, epoch):
@@ -140,10 +142,10 @@ def main(config: Config) -> dict:
                 heard = augment.copies(batch.wave, 2, step.generator)
                 out = method(views([image(wave) for wave in heard], step.generator), labels[batch.index])
                 session.backward(out.loss)
+                for part in below_head if frozen else ():  # first, or the head's would be clipped for theirs
+                    part.zero_grad()  # to None: the optimiser leaves alone what has no gradient
                 if session.synced and config.optim.clip_grad:
                     session.clip(learner.parameters(), config.optim.clip_grad, config.optim.clip_each)
-                if frozen:
-                    learner.backbone.zero_grad()  # to None: the optimiser leaves alone what has no gradient
                 optimizer.step()
                 optimizer.zero_grad()
             session.log(step, out.logs)

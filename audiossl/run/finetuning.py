@@ -73,14 +73,6 @@ def data_at_rate(data: DataConfig, sample_rate: int) -> tuple[DataConfig, str]:
     return replace(data, sample_rate=sample_rate), f"{said} {data.sample_rate}"
 
 
-def of_length(encoder: AudioEncoder, clip_s: float) -> AudioEncoder:
-    """The same encoder for clips of another length."""
-    if encoder.clip_s == clip_s:
-        return encoder
-    config = replace(encoder.config, clip_s=clip_s)
-    return AudioEncoder(encoder.frontend, encoder.normalize, encoder.backbone, config)
-
-
 def lesson(clips: CachedClips, config: SupervisedConfig, seed: int) -> Lesson:
     """The labels of a data set as `config` wants them learned.
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from audiossl.recipes.finetune import run
-from audiossl.transforms import MelConfig, Normalize, build_frontend
+from audiossl.transforms import LeafConfig, MelConfig, Normalize, build_frontend
 
 import audiossl
 from audiossl.backbones import BackboneConfig
 from audiossl.data import DataConfig, cache_clips, open_clips
 from audiossl.encoder import AudioEncoder, EncoderConfig
 from audiossl.probes.calibrated import calibrated
+from audiossl.run.session import Session
 
 RATE = 8000
 RECIPE = Path(__file__).parents[2] / "recipes" / "finetune.py"
@@ -47,6 +48,16 @@ def encoder(tones, tmp_path_factory):
     statistics = Normalize.measure(build_frontend(picture), (batch.wave for batch in clips.batches(256)))
     network = AudioEncoder.build(EncoderConfig(picture, BackboneConfig("resnet10", stages=2), 0.5), statistics)
     calibrated(network, clips).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory):
+    """The folder of an encoder whose front end is learned too."""
+    folder = tmp_path_factory.mktemp("encoders") / "learned"
+    torch.manual_seed(0)
+    picture = LeafConfig(sample_rate=RATE, hop_length=129, n_bins=32, f_max=3800.0)
+    AudioEncoder.build(EncoderConfig(picture, BackboneConfig("resnet10", stages=2), 0.5)).eval().save_pretrained(folder)
     return folder
 
 
@@ -134,13 +145,46 @@ def test_without_a_step_the_head_is_the_linear_probe(tones, encoder, tmp_path, m
         assert torch.equal(after, before), name
 
 
-def test_frozen_epochs_move_the_head_alone(tones, encoder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["encoder", "learned"])
+def test_frozen_epochs_move_the_head_alone(tones, request, tmp_path, monkeypatch, kind):
+    encoder = request.getfixturevalue(kind)
     flags = ("--finetune.frozen_epochs", 2, "--finetune.encoder", encoder)
     call(monkeypatch, *command(tones, tmp_path / "run", *flags))
     tuned, first = audiossl.load_model(tmp_path / "run" / "classifier" / "encoder"), audiossl.load_model(encoder)
     assert all(torch.equal(after, first.state_dict()[name]) for name, after in tuned.state_dict().items())
     weights = audiossl.load_classifier(tmp_path / "run" / "classifier").head.linear.weight
     assert not torch.equal(weights, audiossl.load_classifier(tmp_path / "run" / "linear_probe").head.linear.weight)
+
+
+def test_a_frozen_network_does_not_shorten_the_heads_steps(tones, learned, tmp_path, monkeypatch):
+    real, clipped = Session.clip, []
+
+    def clip(session, parameters, *limits):
+        parameters = list(parameters)
+        clipped.append([parameter.grad is not None for parameter in parameters])
+        real(session, parameters, *limits)
+
+    monkeypatch.setattr(Session, "clip", clip)
+    flags = ("--finetune.frozen_epochs", 1, "--finetune.encoder", learned, "--optim.clip_grad", 1)
+    call(monkeypatch, *command(tones, tmp_path / "run", *flags))
+    steps = len(clipped) // 2  # an epoch
+    assert [sum(there) for there in clipped[:steps]] == [2] * steps  # weights and biases of the head
+    assert all(all(there) for there in clipped[steps:])
+
+
+@pytest.mark.parametrize("network", ["vit_tiny", "swin_micro"])
+def test_an_encoder_of_shorter_clips_is_kept_as_it_was_measured(tones, tmp_path, monkeypatch, network):
+    torch.manual_seed(0)
+    shorter = AudioEncoder.build(EncoderConfig(MelConfig(**PICTURE), BackboneConfig(network), 0.25)).eval()
+    shorter.save_pretrained(tmp_path / "shorter")
+    flags = ("--finetune.encoder", tmp_path / "shorter", "--run.epochs", 1, "--method.label_share", 0.5)
+    call(monkeypatch, *command(tones, tmp_path / "run", *flags))
+    classifier = audiossl.load_classifier(tmp_path / "run" / "classifier")
+    assert classifier.clip_s == 0.5
+    listed = (tones / "testing_list.txt").read_text().splitlines()
+    found = classifier.predict([tones / name for name in listed])
+    right = [row["label"] == name.split("/")[0] for row, name in zip(found.table, listed, strict=True)]
+    assert 100 * np.mean(right) == pytest.approx(result(tmp_path / "run")["scores"]["testing"]["accuracy"])
 
 
 def test_scratch_begins_elsewhere_and_random_networks_need_no_encoder(tones, encoder, tmp_path, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from audiossl.errors import UserError
 from audiossl.heads import ClassifierHead
 from audiossl.methods.supervised import SupervisedConfig
 from audiossl.run.finetune_config import FinetuneConfig
-from audiossl.run.finetuning import data_at_rate, fit_head, lesson, of_length, targets
+from audiossl.run.finetuning import data_at_rate, fit_head, lesson, targets
 
 RATE = 8000
 CPU = torch.device("cpu")
@@ -111,10 +111,7 @@ def test_the_fitted_head_names_the_tones(tmp_path):
     assert scores.argmax(1).tolist() == [0, 1, 2]
 
 
-def test_an_encoder_for_clips_of_another_length_and_rate():
-    longer = of_length(encoder(), 2.0)
-    assert (longer.clip_s, longer.n_samples, longer.image_size[1]) == (2.0, 16000, 125)
-    assert longer(torch.zeros(1, 16000)).shape == (1, longer.dim)
+def test_clips_come_at_the_rate_of_the_encoder():
     data, said = data_at_rate(DataConfig(), RATE)
     assert (data.sample_rate, said) == (
         RATE,
