@@ -16,13 +16,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from audiossl.compare.cells import Cell
 from audiossl.compare.config import CompareConfig
 from audiossl.errors import UserError
+from audiossl.reading import read_json
 from audiossl.run import files
 from audiossl.run.page_file import replace
-from audiossl.run.report import read_history
+from audiossl.run.tracking import read_history
 
 # One process, without the launcher's advice on flags that were left out.
 ONE_PROCESS = "-q --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
@@ -79,8 +81,8 @@ class Runner:
         known = self.out / "timing.json"
         processes = self.config.processes
         key = cell.setting() + (f"-{processes}processes" if processes > 1 else "")
-        speeds = json.loads(known.read_text("utf-8")) if known.exists() else {}
-        if key not in speeds:
+        speeds = kept(known) or {}
+        if not isinstance(speeds.get(key), (int, float)):
             self.say(f"timing {key}")
             folder = self.out / "timing" / key
             n_clips = max(TIMED_CLIPS, TIMED_STEPS * self._clips_a_step(cell))
@@ -147,6 +149,15 @@ def _last_words(log: Path, code: int) -> str:
     errors = [line for line in lines if "error: " in line.lower() or line.startswith("MemoryError")]
     ended = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{(own or errors or lines or [''])[-1]} ({ended}; see {log})"
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """What was measured and kept before, None where there is no such file, or a damaged one: it is measured again."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def epoch_rows(folder: Path) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """Complete checkpoints, the furthest last."""
-        return sorted(path.parent for path in self.folder.glob("epoch-*_batch-*/position.json"))
+        return sorted((path.parent for path in self.folder.glob("epoch-*_batch-*/position.json")), key=_place)
 
     def latest(self) -> Path | None:
         """The checkpoint that is furthest, or None."""
@@ -152,6 +153,11 @@ class Checkpoints:
     def _prune(self) -> None:
         for path in self.superfluous():
             self.remove(path)
+
+
+def _place(path: Path) -> tuple[list[int], str]:
+    """What checkpoints are sorted by: a long run's numbers have more digits than the name makes room for."""
+    return [int(number) for number in re.findall(r"\d+", path.name)], path.name
 
 
 def read_position(path: Path) -> Position:

@@ -12,9 +12,8 @@ import numpy as np
 
 from audiossl.data import DataConfig, open_clips
 from audiossl.data.folds import fold_lists
+from audiossl.run import files
 from audiossl.run.page_file import replace
-
-SUMMARY = "folds.json"
 
 
 def fold_by_fold(data: DataConfig, by: str, out: Path, one: Callable[[Path, Path], dict[str, Any]]) -> None:
@@ -27,7 +26,8 @@ def fold_by_fold(data: DataConfig, by: str, out: Path, one: Callable[[Path, Path
     if not all(results.values()):  # a process that writes nothing
         return
     summary = summarise(results)
-    replace(out / SUMMARY, json.dumps({"by": by, "folds": results, "summary": summary}, indent=1, ensure_ascii=False))
+    result = {"by": by, "folds": results, "summary": summary}
+    replace(out / files.FOLDS, json.dumps(result, indent=1, ensure_ascii=False))
     print(table(summary), flush=True)
 
 

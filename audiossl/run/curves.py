@@ -30,47 +30,45 @@ STYLES = ((SECOND, (5, 3)), (THIRD, (1.5, 2)), (MUTED, (8, 3)))
 
 @dataclass(frozen=True)
 class Chart:
-    """One curve: the keys that it may have in metrics.jsonl (the first found counts), and what it tells."""
+    """One curve: its key in metrics.jsonl, and what it tells."""
 
-    keys: tuple[str, ...]
+    key: str
     title: str
     tells: str
 
 
 CHARTS = (
-    Chart(("loss",), "Loss", "Falls while something is learnt."),
-    Chart(("loss_over_ln_k",), "Loss / ln K", "1 is a uniform output, where nothing is learnt: it must leave 1."),
-    Chart(("knn",), "kNN, %", "Validation clips named by their neighbours: the proof that something is learnt."),
-    Chart(("validation_accuracy",), "Accuracy, validation, %", "Whole validation clips that the classifier names."),
-    Chart(("validation_map",), "mAP, validation, %", "Mean average precision of the labels on whole validation clips."),
-    Chart(("training_accuracy",), "Accuracy, training views, %", "Far above validation: clips are learnt by heart."),
-    Chart(("teacher_entropy",), "Teacher entropy, nats", "ln K: uniform targets. 0 with KL 0: one point."),
-    Chart(("kl",), "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),
-    Chart(("invariance",), "Likeness of patches", "Mean cosine of a patch with the mean of its clip's: up to 1."),
-    Chart(("rate_share",), "Coding rate, share", "0: all clips are one, a collapse; 1: as different as can be."),
-    Chart(("cosine",), "Prediction and target", "BYOL's mean cosine: near 1 at once, without kNN, is nothing learnt."),
-    Chart(("projection_std",), "Spread of targets", "1: all directions alike; 0: all clips are one, a collapse."),
-    Chart(("feature_std",), "Feature spread", "1 is isotropic, near 0 is collapse to one point."),
-    Chart(("rankme",), "RankMe", "Number of directions in use; a fall is dimensional collapse."),
-    Chart(("lr",), "Learning rate", "As scheduled."),
-    Chart(("teacher_momentum", "momentum", "ema"), "Teacher momentum", "As scheduled; 1 stands still."),
-    Chart(("teacher_temperature",), "Teacher temperature", "Lower is sharper."),
-    Chart(("weight_decay",), "Weight decay", "As scheduled."),
-    Chart(("grad_norm", "gradient_norm"), "Gradient norm", "Spikes before a NaN."),
-    Chart(("clips_per_second",), "Clips a second", "A fall: another job on the machine, or slow reading."),
-    Chart(("data_wait_percent",), "Waiting for data, %", "High: more workers, or a faster disk."),
-    Chart(("memory_gb",), "Memory, GB", "Peak, of the GPU or of the process."),
+    Chart("loss", "Loss", "Falls while something is learnt."),
+    Chart("loss_over_ln_k", "Loss / ln K", "1 is a uniform output, where nothing is learnt: it must leave 1."),
+    Chart("knn", "kNN, %", "Validation clips named by their neighbours: the proof that something is learnt."),
+    Chart("validation_accuracy", "Accuracy, validation, %", "Whole validation clips that the classifier names."),
+    Chart("validation_map", "mAP, validation, %", "Mean average precision of the labels on whole validation clips."),
+    Chart("training_accuracy", "Accuracy, training views, %", "Far above validation: clips are learnt by heart."),
+    Chart("teacher_entropy", "Teacher entropy, nats", "ln K: uniform targets. 0 with KL 0: one point."),
+    Chart("kl", "KL, nats", "Teacher to student: what is left to learn; 0 means a constant output."),
+    Chart("invariance", "Likeness of patches", "Mean cosine of a patch with the mean of its clip's: up to 1."),
+    Chart("rate_share", "Coding rate, share", "0: all clips are one, a collapse; 1: as different as can be."),
+    Chart("cosine", "Prediction and target", "BYOL's mean cosine: near 1 at once, without kNN, is nothing learnt."),
+    Chart("projection_std", "Spread of targets", "1: all directions alike; 0: all clips are one, a collapse."),
+    Chart("feature_std", "Feature spread", "1 is isotropic, near 0 is collapse to one point."),
+    Chart("rankme", "RankMe", "Number of directions in use; a fall is dimensional collapse."),
+    Chart("lr", "Learning rate", "As scheduled."),
+    Chart("momentum", "Teacher momentum", "As scheduled; 1 stands still."),
+    Chart("teacher_temperature", "Teacher temperature", "Lower is sharper."),
+    Chart("clips_per_second", "Clips a second", "A fall: another job on the machine, or slow reading."),
+    Chart("data_wait_percent", "Waiting for data, %", "High: more workers, or a faster disk."),
+    Chart("memory_gb", "Memory, GB", "Peak, of the GPU or of the process."),
 )
 # A method's own numbers, which no chart of `CHARTS` knows: at most so many are drawn.
 OTHER_CURVES = 12
 FLOORS = (("knn_random", "random weights"), ("knn_log_mel", "log-mel"), ("knn_chance", "chance"))
 # Not curves: places and floors.
-PLACES = {"kind", "epoch", "step", "seconds", "knn_random", "knn_log_mel", "knn_chance", "ln_k"}
+PLACES = {"kind", "epoch", "step", "seconds", "knn_random", "knn_log_mel", "knn_chance"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one key: `x` and `y` (N,); NaN and Inf are gaps. `best` and `last` are the finite ones."""
+    """Points of one key: `x` and `y` (N,), of which NaN and Inf are gaps; lines to compare with, by name."""
 
     x: np.ndarray
     y: np.ndarray
@@ -117,7 +115,7 @@ def last_of(history: Sequence[Row], key: str) -> float | None:
 
 def other_keys(history: Sequence[Row]) -> list[str]:
     """Numeric keys that no chart of `CHARTS` shows, sorted."""
-    known = PLACES.union(*(chart.keys for chart in CHARTS))
+    known = PLACES.union(chart.key for chart in CHARTS)
     return sorted(
         {
             key
@@ -152,13 +150,12 @@ def charts(rows: Sequence[Row], floors: Mapping[str, float], draw: Draw) -> str:
     """
     figures = []
     for chart in CHARTS:
-        key = next((key for key in chart.keys if series(rows, key)), None)
-        if key is not None:
-            figures.append(_figure(rows, key, chart, _references(rows, key, floors), draw))
+        if series(rows, chart.key):
+            figures.append(_figure(rows, chart, _references(rows, chart.key, floors), draw))
     if not figures:
         return ""
     rest = other_keys(rows)
-    more = "".join(_figure(rows, key, Chart((key,), key, ""), (), draw) for key in rest[:OTHER_CURVES])
+    more = "".join(_figure(rows, Chart(key, key, ""), (), draw) for key in rest[:OTHER_CURVES])
     more = (
         f"<details><summary>{len(rest[:OTHER_CURVES])} more curves of the method</summary>"
         f'<div class="curves">{more}</div></details>'
@@ -172,8 +169,8 @@ def charts(rows: Sequence[Row], floors: Mapping[str, float], draw: Draw) -> str:
     )
 
 
-def _figure(rows: Sequence[Row], key: str, chart: Chart, references: tuple[tuple[str, float], ...], draw: Draw) -> str:
-    points = series(rows, key)
+def _figure(rows: Sequence[Row], chart: Chart, references: tuple[tuple[str, float], ...], draw: Draw) -> str:
+    points = series(rows, chart.key)
     assert points is not None
     last = "no finite value" if points.last is None else f"last {number(points.last)}"
     svg = draw(replace(points, references=references), escape(f"{chart.title} over the run, {last}", quote=True))

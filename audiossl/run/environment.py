@@ -67,18 +67,19 @@ def choose_precision(wanted: str, device: torch.device, flags: frozenset[str]) -
     return "fp32", "no bf16 hardware was found"
 
 
-def choose_threads(wanted: int, device: torch.device, local_processes: int) -> int:
+def choose_threads(wanted: int, device: torch.device, processes: int) -> int:
     """Set the CPU threads of this process and give their number.
 
     `accelerate launch` gives a process one thread unless told otherwise, which halves a run on two cores;
-    so 0 means here: the cores of the machine shared by its processes, when training on a CPU and when
-    OMP_NUM_THREADS was not set to more than that one.
+    so 0 means here: the cores of the machine shared by those of the `processes` that it runs, when training on a CPU
+    and when OMP_NUM_THREADS was not set to more than that one.
     """
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ  # set by `accelerate launch`
     if wanted:
         torch.set_num_threads(wanted)
     elif launched and device.type == "cpu" and torch.get_num_threads() == 1:
-        torch.set_num_threads(max(1, available_cores() // local_processes))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))  # launchers of several machines set it
+        torch.set_num_threads(max(1, available_cores() // here))
     return torch.get_num_threads()
 
 
@@ -109,7 +110,6 @@ def describe(facts: dict[str, str]) -> str:
         "system": platform.platform(),
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {' '.join(sorted(BF16_FLAGS & cpu_flags()))}",
         "gpu": ", ".join(devices) or "none",
-        "threads": str(torch.get_num_threads()),
         **facts,
     }
     versions = {package: _version(package) for package in PACKAGES}

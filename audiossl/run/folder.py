@@ -35,7 +35,7 @@ def describe(out: Path, config: Any, facts: dict[str, str]) -> None:
     if dataclasses.is_dataclass(getattr(config, "run", None)):
         config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=False, new_epochs=False))
     try:
-        config_files.save(config, out / "config.yaml")
-        (out / "environment.txt").write_text(environment.describe(facts), encoding="utf-8")
+        config_files.save(config, out / files.CONFIG)
+        (out / files.ENVIRONMENT).write_text(environment.describe(facts), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--run.out {out} cannot be written ({error.strerror}); make room or name another.") from None

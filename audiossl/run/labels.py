@@ -16,8 +16,8 @@ def labelled_clips(training: CachedClips, per_class: int = 0, seed: int = 0, sha
     """The clips of `training` that have a label, or `per_class` or a `share` of each label, drawn by `seed`.
 
     The draw is that of the few-label probes, so seed 0 learns from the clips of their first draw. Few clips are
-    repeated, each as often as the others, so that an epoch is about as long as with all labels: runs with many and
-    with few labels then take the same steps. Of a share, every label has at least one clip.
+    repeated, each as often as the others or once more, so that an epoch is as long as with all labels: runs with many
+    and with few labels then take the same steps. Of a share, every label has at least one clip.
 
     Raises `UserError` when no clip has a label, or all have the same.
     """
@@ -34,13 +34,15 @@ def labelled_clips(training: CachedClips, per_class: int = 0, seed: int = 0, sha
             f"{training.name}: all of its {len(rows)} labelled training clips are {names.pop()!r}, and a classifier "
             "tells labels apart: give two or more."
         )
+    drawn = rows
     if per_class:
         drawn = rows[draw_few(labels[rows], per_class, seed)]
-        rows = np.tile(drawn, len(rows) // len(drawn))
     elif share < 1.0:
         drawn = rows[draw_share(labels[rows], share, seed)]
-        rows = np.tile(drawn, len(rows) // len(drawn))
-    return training.subset(rows)
+    times, rest = divmod(len(rows), len(drawn))
+    by_label = drawn[np.argsort(labels[drawn], kind="stable")]
+    more = by_label[np.linspace(0, len(drawn), rest, endpoint=False).astype(int)]  # of every label its share
+    return training.subset(np.concatenate([np.tile(drawn, times), more]))
 
 
 def draw_share(y: np.ndarray, share: float, seed: int) -> np.ndarray:

@@ -180,10 +180,11 @@ class OnlineKNN:
 
 
 def monitor(session: Session, encoder: AudioEncoder, knn: OnlineKNN, epoch: int) -> dict[str, float]:
-    """Is it learning? kNN, spread and rank of the encoder's features; with the first epoch, the floors of kNN."""
+    """Is it learning? kNN, spread and rank of the encoder's features; the first time, the floors of kNN as well."""
     if not session.is_main or not session.monitor_due(epoch):
         return {}
-    return {**knn(encoder), **(knn.floors(encoder) if epoch == 0 else {})}
+    known = any("knn_random" in row for row in session.recorder.history)  # in a resumed run, before it too
+    return {**knn(encoder), **({} if known else knn.floors(encoder))}
 
 
 def _draw(clips: CachedClips, limit: int, seed: int) -> CachedClips:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from audiossl import config as config_files
 from audiossl.errors import UserError
 from audiossl.run import files
 from audiossl.run.checkpoint import Checkpoints
+from audiossl.run.page_file import replace
 from audiossl.run.step_watch import StepWatch
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ def write_facts(folder: Path, facts: Sequence[dict[str, Any]]) -> None:
     """Write what every rank says of a step into the folder's `batch.json`; raises `UserError` when it cannot."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f"{files.BATCH}.part"
-        beside.write_text(json.dumps(list(facts), indent=1), encoding="utf-8")
-        os.replace(beside, folder / files.BATCH)
+        replace(folder / files.BATCH, json.dumps(list(facts), indent=1))
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written ({error.strerror}); make room and go on with --run.resume."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiossl.run import files
 from audiossl.run.console import Console
 from audiossl.run.ranks import Ranks
 from audiossl.run.tracking import Meter, MetricsFile
@@ -28,7 +29,7 @@ class Recorder:
     def __init__(self, out: Path, ranks: Ranks, quiet: bool) -> None:
         self.ranks = ranks
         self.console = Console(quiet, ranks.is_main)
-        self.metrics = MetricsFile(out / "metrics.jsonl")
+        self.metrics = MetricsFile(out / files.METRICS)
         self.history: list[dict[str, Any]] = []  # rows of all finished epochs, those before a resume too
         self.last_loss: float | None = None
         self._window, self._epoch = Meter(), Meter()

@@ -9,7 +9,6 @@ phone, prints, and shows what there is: a run without labels has no scores, an i
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import io
 import json
 import os
@@ -21,11 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audiossl.errors import UserError, errors_for_people
-from audiossl.reading import parse_json, read_json, read_yaml
+from audiossl.reading import read_json, read_yaml
 from audiossl.run import classifier_page, files, page
 from audiossl.run.curves import CSS, GRID, LINE, MUTED, STYLES, Series, charts, number
 from audiossl.run.page_file import replace, write_page
 from audiossl.run.pictures import Picture, load_pictures, save_pictures, views_section
+from audiossl.run.tracking import read_history
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -35,25 +35,19 @@ def write_report(
     folder: str | os.PathLike[str],
     title: str | None = None,
     scores: Any = None,
-    history: Sequence[Row] | None = None,
     views: Sequence[Picture] | None = None,
-    config: Mapping[str, Any] | None = None,
-    environment: str | None = None,
     warnings: Sequence[str] = (),
 ) -> Path:
     """Write report.html into a run folder and return its path.
 
-    What is not given is read from the folder's files (`audiossl.run.files`) where they exist; scores and views that
-    are given are also kept there, so that the page can be built again. A file that cannot be read is named on the page.
+    It is built from the folder's files (`audiossl.run.files`) that exist; scores and views that are given are kept
+    there first, so that the page can be built again. A file that cannot be read is named on the page.
 
     Args:
         folder: of the run.
         title: heading, by default "backbone on data".
         scores: a `ProbeTable`, or the dictionary of its JSON.
-        history: rows of metrics.jsonl.
         views: pictures of a few clips and their views.
-        config: the run's configuration, nested.
-        environment: text of environment.txt.
         warnings: more sentences for the reader.
 
     Raises:
@@ -63,19 +57,19 @@ def write_report(
     _keep(folder, scores, views)
     notes = _Notes(warnings)
 
-    def read(given: T | None, name: str, reader: Callable[[Path], T | None]) -> T | None:
-        return given if given is not None or not (folder / name).exists() else notes.read(folder / name, reader)
+    def read(name: str, reader: Callable[[Path], T | None]) -> T | None:
+        return notes.read(folder / name, reader) if (folder / name).exists() else None
 
-    table = read(_plain_scores(scores), files.SCORES, _read_scores)
-    rows = read(history, files.METRICS, read_history) or []
-    pictures = read(views, files.VIEWS, load_pictures) or []
-    settings = read(_plain_config(config), files.CONFIG, _read_config) or {}
-    named = read(None, files.CLASSIFICATION, classifier_page.load)
-    machine = read(environment, files.ENVIRONMENT, lambda path: path.read_text("utf-8")) or ""
+    table = read(files.SCORES, _read_scores)
+    rows = read(files.METRICS, read_history) or []
+    pictures = read(files.VIEWS, load_pictures) or []
+    settings = read(files.CONFIG, _read_config) or {}
+    named = read(files.CLASSIFICATION, classifier_page.load)
+    machine = read(files.ENVIRONMENT, lambda path: path.read_text("utf-8")) or ""
     if not any((table, rows, pictures, settings)):
         raise UserError(f"{folder} holds no run ({files.METRICS} is missing or empty): name the folder of --run.out.")
     title = title or page.title_of(settings, folder)
-    worst = read(None, files.WORST, classifier_page.load_worst)
+    worst = read(files.WORST, classifier_page.load_worst)
     sections = (
         notes.built(files.SCORES, lambda: page.scores(table)),
         notes.built(files.CLASSIFICATION, lambda: classifier_page.sections(named)),
@@ -131,28 +125,9 @@ def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics.jsonl; lines that are broken off (a killed run) or no objects are left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
-
-
 def _read_config(path: Path) -> dict[str, Any]:
     loaded = read_yaml(path)
     return loaded if isinstance(loaded, dict) else {}
-
-
-def _plain_config(config: Any) -> dict[str, Any] | None:
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return dataclasses.asdict(config)
-    return None if config is None else dict(config)
 
 
 def _read_scores(path: Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from audiossl import config as config_files
 from audiossl.data.loader import stop_workers
 from audiossl.data.unusual import unusual_clips_of
-from audiossl.run import accelerated, environment, folder, gradients, seeds
+from audiossl.run import accelerated, environment, files, folder, gradients, seeds
 from audiossl.run.checkpoint import (
     Checkpoints,
     Position,
@@ -91,7 +91,7 @@ class Session:
         self.ranks = Ranks(self.accelerator)
         self.rank, self.processes, self.is_main = self.ranks.rank, self.ranks.count, self.ranks.is_main
         self.recorder = Recorder(self.out, self.ranks, run.quiet)
-        self.checkpoints = Checkpoints(self.out / "checkpoints", run.keep, run.best)
+        self.checkpoints = Checkpoints(self.out / files.CHECKPOINTS, run.keep, run.best)
         self._state = TrainingState(self.accelerator)
         self._watch = StepWatch(self._state, self.device, run.skip_not_finite)
         self._bad_steps, self._is_skipped = BadSteps(self, self._watch), False  # the present optimiser step

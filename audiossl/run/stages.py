@@ -21,6 +21,7 @@ from audiossl.probes.columns import DEFAULT_K, chosen_columns
 from audiossl.probes.config import ProbeTableConfig
 from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features, write_features
 from audiossl.probes.table import ProbeTable, probe_table
+from audiossl.reading import read_json
 from audiossl.run import files
 
 KEY = "stage"  # of a table's `about`: the hash of all that it depends on
@@ -83,7 +84,7 @@ def done(folder: Path, probe: ProbeTableConfig) -> None:
 
 def _table_of(path: Path, key: str) -> ProbeTable | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return ProbeTable.from_plain(content) if content["about"].get(KEY) == key else None
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: it is measured again
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged: it is measured again
         return None

@@ -67,11 +67,11 @@ class StepWatch:
     Args:
         state: what is trained, and what is remembered beside it.
         device: of the training.
-        budget: how many steps may be skipped.
+        budget: how many steps may be skipped; above 0 each is looked at.
     """
 
     def __init__(self, state: TrainingState, device: torch.device, budget: int) -> None:
-        self.state, self.device, self.budget = state, device, budget
+        self.state, self.device = state, device
         self.at_each_step = device.type == "cpu" or budget > 0
         self.skipped = 0  # steps, over the whole run
         self.overflows = 0  # steps one after the other that the loss scale of fp16 has left out

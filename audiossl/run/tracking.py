@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from audiossl.errors import UserError
 from audiossl.reading import parse_json
+from audiossl.run.page_file import replace
 
 
 class Meter:
@@ -52,6 +52,19 @@ class Meter:
         self.counts = dict(state["counts"])
 
 
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; lines that are broken off (a killed run) or no objects are left out. Raises OSError."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            row = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
 class MetricsFile:
     """`metrics.jsonl`: one JSON object a line.
 
@@ -73,18 +86,8 @@ class MetricsFile:
             ) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """All whole lines; one that a kill broke off is left out."""
-        if not self.path.exists():
-            return []
-        rows = []
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                row = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                rows.append(row)
-        return rows
+        """All whole lines, as `read_history` reads them; none before the first."""
+        return read_history(self.path) if self.path.exists() else []
 
     def cut(self, epoch: int, step: int) -> None:
         """Drop what lies behind a checkpoint at this place, so that a resumed run doubles no line."""
@@ -94,9 +97,7 @@ class MetricsFile:
             return isinstance(place, int | float) and place < end
 
         kept = [row for row in self.rows() if before(row)]
-        beside = self.path.with_name(self.path.name + ".part")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        os.replace(beside, self.path)
+        replace(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def check_trackers(names: list[str]) -> None:

@@ -14,10 +14,11 @@ from itertools import pairwise
 Row = Mapping[str, float]
 Check = Callable[[list[dict[str, float]]], str | None]
 
-# No warning before this many epochs lie behind (a loss at ln K is normal at the start).
-PATIENCE_EPOCHS = 3
-# ... and this many steps: one epoch of a small data set can be 30 steps, and 30 steps say nothing.
+# No warning in the first epoch, nor before this many steps: one epoch of a small data set can be 30 steps, and 30 steps
+# say nothing.
 PATIENCE_STEPS = 100
+# Epochs that a loss has to lie at ln K, where every loss begins, one after the other.
+PATIENCE_EPOCHS = 3
 # loss / ln K above this and no longer falling: flat. The first sign of learning on 4,000 clips was 0.92.
 FLAT_LOSS = 0.98
 FLAT_FALL = 0.005

@@ -41,6 +41,14 @@ def test_places_are_ordered_by_epoch_then_batch(tmp_path):
     assert [(place.epoch, place.batch) for place in found] == sorted(places)
 
 
+def test_the_furthest_is_found_by_its_numbers_and_not_by_their_digits(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best="knn")
+    for epoch, batch in ((9_998, 0), (9_999, 99_999), (9_999, 100_000), (10_000, 7), (10_000, 120_000)):
+        path = checkpoints.save(state(), Position(epoch=epoch, batch=batch))
+        assert checkpoints.latest() == path
+    assert names(checkpoints) == ["epoch-10000_batch-00007", "epoch-10000_batch-120000"]
+
+
 def test_the_same_place_twice_is_replaced(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, best="knn")
     for value in (1.0, 2.0):

@@ -1,11 +1,14 @@
 """Series of a run's numbers, as curves show them."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from audiossl.run.curves import MAX_POINTS, series
+from audiossl.run.curves import CHARTS, MAX_POINTS, series
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_series_prefers_steps_and_blanks_what_is_not_finite():
@@ -20,6 +23,12 @@ def test_series_prefers_steps_and_blanks_what_is_not_finite():
     assert loss.last == 4.0
     np.testing.assert_array_equal(series(rows, "knn").x, [20])
     assert series(rows, "nothing") is None
+
+
+def test_every_chart_is_of_a_number_that_something_logs():
+    files = [*ROOT.glob("recipes/*.py"), *ROOT.glob("audiossl/methods/*.py"), *ROOT.glob("audiossl/run/*.py")]
+    code = "".join(file.read_text() for file in files if file.name not in ("curves.py", "page.py", "verdict.py"))
+    assert [chart.key for chart in CHARTS if f'"{chart.key}"' not in code] == []
 
 
 def test_long_series_are_averaged_without_moving_their_mean():

@@ -49,7 +49,8 @@ def test_few_clips_a_class_are_those_of_the_probes_and_are_repeated_alike(tmp_pa
         drawn = draw_few(labelled.label_ids, per_class, seed)
         assert set(taught.ids) == {labelled.ids[row] for row in drawn}
         counts = {name: taught.ids.count(name) for name in taught.ids}
-        assert set(counts.values()) == {len(labelled) // len(drawn)}
+        assert len(taught) == len(labelled)
+        assert set(counts.values()) <= {len(labelled) // len(drawn), len(labelled) // len(drawn) + 1}
         assert (taught.label_ids == taught.waves[:][:, 0]).all()
     draws = {tuple(sorted(set(labelled_clips(training, per_class, seed).ids))) for seed in range(8)}
     assert len(draws) > 1
@@ -160,9 +161,21 @@ def test_a_share_of_the_labels_keeps_the_length_of_an_epoch(tmp_path):
     training = clips(tmp_path)
     taught = labelled_clips(training, share=0.3, seed=1)
     assert set(taught.labels) == {"a", "b", "c"}
-    counts = {name: taught.ids.count(name) for name in taught.ids}
-    assert len(set(counts.values())) == 1
-    assert len(taught) > len(labelled_clips(training)) / 2
+    for share in (0.01, 0.3, 0.6, 0.99, 1.0):
+        taught = labelled_clips(training, share=share, seed=1)
+        assert len(taught) == len(labelled_clips(training))
+        counts = [taught.ids.count(name) for name in set(taught.ids)]
+        assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("order", ["aabbcc", "abcabc"])
+def test_clips_that_come_once_more_are_of_all_labels_alike(tmp_path, order):
+    training = clips(tmp_path, sorted(order * 50) if order == "aabbcc" else list(order * 50))
+    for share in (0.6, 0.75, 0.9):
+        taught = labelled_clips(training, share=share)
+        assert [taught.labels.count(name) for name in "abc"] == pytest.approx([100] * 3, abs=1)
+        first = labelled_clips(training, share=share).ids[: len(set(taught.ids))]
+        assert len(set(first)) == len(first)  # each once, and then some again
 
 
 def test_enough_is_a_function_of_the_rows():

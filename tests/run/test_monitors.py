@@ -1,10 +1,11 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from audiossl.run.monitors import OnlineKNN, feature_std, knn_accuracy, rankme, verdict
+from audiossl.run.monitors import OnlineKNN, feature_std, knn_accuracy, monitor, rankme, verdict
 from audiossl.run.verdict import by_epoch, early_verdict
 
 
@@ -137,6 +138,27 @@ def test_a_diverged_encoder_gives_nan_not_an_exception():
     values = OnlineKNN(toy_clips())(Broken())
     assert math.isnan(values["knn"])
     assert math.isnan(values["rankme"])
+
+
+def test_floors_are_measured_once_with_the_first_monitors_of_a_run():
+    class Counted(OnlineKNN):
+        def floors(self, encoder):
+            return {"knn_random": 1.0}
+
+    def epochs(history, first=0, every=3):
+        """Rows as a session with --run.monitor_epochs 3 makes them."""
+        due = SimpleNamespace(monitor_due=lambda epoch: (epoch + 1) % every == 0, is_main=True)
+        due.recorder = SimpleNamespace(history=history)
+        for epoch in range(first, first + 6):
+            history.append({"kind": "epoch", "epoch": epoch, **monitor(due, Levels(), knn, epoch)})
+        return [row["epoch"] for row in history if "knn_random" in row]
+
+    knn, history = Counted(toy_clips()), []
+    assert epochs(history) == [2]
+    assert [row["epoch"] for row in history if "knn" in row] == [2, 5]
+    assert epochs(history, first=6) == [2]  # resumed
+    assert epochs([], first=6) == [8]  # resumed before they were measured
+    assert epochs([], every=1) == [0]
 
 
 def test_knn_accuracy_leaves_unlabelled_rows_out():

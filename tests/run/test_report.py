@@ -9,7 +9,8 @@ import pytest
 from audiossl.errors import UserError
 from audiossl.run import files
 from audiossl.run.pictures import Box, Picture
-from audiossl.run.report import main, read_history, write_report
+from audiossl.run.report import main, write_report
+from audiossl.run.tracking import read_history
 
 EVIL = "<script>alert('x')</script>\"&"
 
@@ -160,9 +161,9 @@ def test_all_text_of_others_is_escaped(tmp_path):
     table["columns"].append(EVIL)
     views = pictures(EVIL)
     views[1:] = [Picture(v.image, EVIL, v.frequencies, boxes=(Box(0, 1, 60, 900, EVIL),), clip=EVIL) for v in views[1:]]
-    path = write_report(
-        tmp_path, scores=table, history=rows, views=views, environment=EVIL, warnings=[EVIL], title=EVIL
-    )
+    (tmp_path / files.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / files.ENVIRONMENT).write_text(EVIL)
+    path = write_report(tmp_path, scores=table, views=views, warnings=[EVIL], title=EVIL)
     text = path.read_text("utf-8")
     assert "<script" not in text.lower()
     page = Page(text)
@@ -220,7 +221,8 @@ def test_a_final_table_below_its_floors_is_no_success(tmp_path):
 
 def test_one_row_and_values_that_are_not_finite(tmp_path):
     rows = [{"kind": "step", "epoch": 0, "step": 1, "loss": math.nan, "lr": math.inf, "rankme": 3.0, "odd": True}]
-    page = Page(write_report(tmp_path, history=rows).read_text("utf-8"))
+    (tmp_path / files.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(write_report(tmp_path).read_text("utf-8"))
     assert "The loss is not a finite number" in page.text
     assert "no finite value" in page.text
     assert page.tags.count("figure") == 3
@@ -248,7 +250,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch)
 def test_long_runs_and_many_large_pictures_stay_small(tmp_path):
     rows = history(epochs=500, steps=200)
     views = [p for i in range(12) for p in pictures(f"clip {i}", n_views=8, size=(256, 1024))]
-    path = write_report(tmp_path, history=rows, views=views, scores=scores())
+    (tmp_path / files.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_report(tmp_path, views=views, scores=scores())
     assert path.stat().st_size < 1_500_000
     assert "pictures are left out" in path.read_text("utf-8")
 

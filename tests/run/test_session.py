@@ -220,7 +220,11 @@ def test_threads_of_the_launcher(monkeypatch):
         monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
         assert environment.choose_threads(0, cpu, 1) == 1  # somebody's own wish
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
         assert environment.choose_threads(0, cpu, 2) == 4
+        torch.set_num_threads(1)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of four processes on two machines
+        assert environment.choose_threads(0, cpu, 4) == 4
         assert environment.choose_threads(3, cpu, 2) == 3
         assert environment.choose_threads(0, cpu, 2) == 3
     finally:

@@ -59,7 +59,10 @@ def test_a_second_time_nothing_is_measured(tmp_path, encoder, labelled_clips):
     assert again.markdown() == first.markdown()
 
 
-@pytest.mark.parametrize("what", ["weights", "probes", "labels", "damage"])
+DAMAGED = {"cut off": "{", "another kind": '{"about": []}', "nested": "[" * 100_000, "no text": b"\xff\xfe"}
+
+
+@pytest.mark.parametrize("what", ["weights", "probes", "labels", *DAMAGED])
 def test_what_has_changed_is_measured_again(tmp_path, encoder, labelled_clips, what):
     probe(tmp_path, encoder, labelled_clips)
     clips, config = labelled_clips, QUICK
@@ -71,7 +74,8 @@ def test_what_has_changed_is_measured_again(tmp_path, encoder, labelled_clips, w
     elif what == "labels":
         clips = labelled_clips.subset(range(1, len(labelled_clips)))
     else:
-        (tmp_path / files.SCORES).write_text("{")
+        content = DAMAGED[what]
+        (tmp_path / files.SCORES).write_bytes(content if isinstance(content, bytes) else content.encode())
     _, said = probe(tmp_path, encoder, clips, config)
     assert any(ENCODER in text for text in said)
 
