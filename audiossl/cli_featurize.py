@@ -96,11 +96,11 @@ def _into_file(given: argparse.Namespace, config: EmbedConfig) -> dict[str, Any]
     refuse_existing(given.output, given.overwrite)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(f"several processes cannot write one file, {given.output}: give a folder as -o.")
-    from audiossl.embed.sources import Items, find_items
+    from audiossl.embed.sources import find_all
     from audiossl.featurize import featurize as embed
 
     # Each input by itself: a name typed wrongly is a mistake here, not one bad file among many.
-    items = Items(tuple(part for name in given.inputs for part in find_items(name, outside=config.outside).parts))
+    items = find_all(given.inputs, config.outside)
     settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
@@ -138,7 +138,8 @@ def _into_folder(given: argparse.Namespace, config: EmbedConfig, out: Path) -> d
         if summary.warning:
             print(f"audiossl: warning: {summary.warning}", file=sys.stderr)
         before = f", {summary.files_before} were there before" if summary.files_before else ""
-        bad = f"; {summary.not_read} could not be read, and their rows say why" if summary.not_read else ""
+        why = ", and their rows say why" if config.errors == "record" else ""
+        bad = f"; {summary.not_read} could not be read{why}" if summary.not_read else ""
         text = (
             f"{out}: {summary.rows} rows of {summary.files} files{before}{bad}; {summary.files_per_second:.0f} files a "
             f"second, {summary.wait_percent:.0f} % of the time waiting for sound"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from audiossl.run.config import RunConfig
 from audiossl.transforms import FrontEndConfig, MelConfig
 from audiossl.transforms.view_config import MultiCropConfig, PatchesConfig, TwoViewsConfig
 
-RECIPE, PRESET = "esvit_speechcommands", "small"  # whose flags, presets and views `inspect views` takes
+PRESET = "small"  # of the recipes whose views `inspect views` shows
 N_CLIPS = 4  # on the page of views
 # Settings that several types of front end share, offered for all of them at once.
 SHARED = {
@@ -49,12 +50,11 @@ VIEWS_USAGE = """\
 usage: audiossl inspect views [-o FILE.html] [--kind KIND] [--config FILE.yaml] [--section.name VALUE ...]
 
 A page with a few clips, the boxes of their views, the views cut from them, and the sound. It takes the flags of the
-recipe, its presets (without this flag and --config: small) and the config.yaml of a run. Without --data.root it
-shows the synthetic words. Defaults stand in brackets; a preset replaces some of them.
+recipe of that kind of views, its presets (without this flag and --config: small) and the config.yaml of its runs.
+Without --data.root it shows the synthetic words. Defaults stand in brackets; a preset replaces some of them.
 
   -o, --output FILE.html            where to write the page [views.html]
-  --kind KIND                       multi_crop (EsViT), two_views (BYOL-A) or patches (EMP-SSL); for the latter
-                                    two there are no presets [multi_crop]
+  --kind KIND                       multi_crop (EsViT), two_views (BYOL) or patches (EMP-SSL) [multi_crop]
   --preset NAME                     settings that ship with the recipe: {}
   --config FILE.yaml                settings from a file, such as the config.yaml of a run
   --run.seed int                    another seed draws other views [0]
@@ -64,6 +64,7 @@ examples:
   audiossl inspect views --data.root my_sounds/ --views.n_locals 4 --frontend.type stft
   audiossl inspect views --config runs/first/config.yaml -o first.html
   audiossl inspect views --kind patches --data.root my_sounds/ --views.n_patches 12
+  audiossl inspect views --kind two_views --config runs/byol/config.yaml
 """
 
 
@@ -186,7 +187,7 @@ class MultiCropFlags(PictureFlags):
 
 @dataclass
 class TwoViewsFlags(PictureFlags):
-    """Those that decide BYOL-A's views."""
+    """Those that decide BYOL's views."""
 
     views: TwoViewsConfig = field(default_factory=TwoViewsConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -200,10 +201,11 @@ class PatchesFlags(PictureFlags):
     run: RunConfig = field(default_factory=RunConfig)
 
 
-KINDS: dict[str, type[PictureFlags]] = {
-    "multi_crop": MultiCropFlags,
-    "two_views": TwoViewsFlags,
-    "patches": PatchesFlags,
+# Of each kind of views the recipe, and the part of its settings that the help names without importing it.
+KINDS: dict[str, tuple[str, type[PictureFlags]]] = {
+    "multi_crop": ("esvit_speechcommands", MultiCropFlags),
+    "two_views": ("byol_speechcommands", TwoViewsFlags),
+    "patches": ("emp_ssl_speechcommands", PatchesFlags),
 }
 
 
@@ -214,10 +216,11 @@ def views(arguments: list[str]) -> int:
     own.add_argument("--kind", choices=list(KINDS), default="multi_crop")
     given, flags = own.parse_known_args(arguments)
     if "--help" in flags or "-h" in flags:
-        print(_views_help(KINDS[given.kind], flags))
+        print(_views_help(*KINDS[given.kind], flags))
         return 0
     path = check_page(given.output)
-    config = _views_config(given.kind, flags)
+    recipe = KINDS[given.kind][0]
+    config: Any = parse(import_module(f"audiossl.recipes.{recipe}").Config, recipe, flags, preset=PRESET)
     from audiossl.explain.view_page import examine, write_view_page
 
     shown = examine(config.data, config.frontend, config.views, config.run.seed, N_CLIPS)
@@ -226,21 +229,13 @@ def views(arguments: list[str]) -> int:
     return 0
 
 
-def _views_config(kind: str, flags: list[str]) -> Any:
-    if kind != "multi_crop":  # no recipe takes these yet
-        return parse(KINDS[kind], "inspect_views", flags)
-    from audiossl.recipes.esvit_speechcommands import Config
-
-    return parse(Config, RECIPE, flags, preset=PRESET)
-
-
-def _views_help(flags_type: type, arguments: list[str]) -> str:
+def _views_help(recipe: str, flags_type: type, arguments: list[str]) -> str:
     from audiossl.config_help import help_text
 
     # The help of a recipe from its first section on; what comes before is said otherwise here.
-    flags = help_text(flags_type, RECIPE, [], None, type_flags(flags_type, arguments)).partition("\ndata: ")[2]
+    flags = help_text(flags_type, recipe, [], None, type_flags(flags_type, arguments)).partition("\ndata: ")[2]
     flags = flags.partition("\nrun: ")[0].rstrip()
-    return f"{VIEWS_USAGE.format(', '.join(presets(RECIPE)))}\ndata: {flags}\n\n{VIEWS_EXAMPLE}"
+    return f"{VIEWS_USAGE.format(', '.join(presets(recipe)))}\ndata: {flags}\n\n{VIEWS_EXAMPLE}"
 
 
 def check_page(name: str) -> Path:

@@ -46,12 +46,11 @@ def predict(given: argparse.Namespace) -> int:
         if not given.output.endswith(".csv"):
             raise UserError(f"-o {given.output} must end in .csv.")
         refuse_existing(given.output, given.overwrite)
-    from audiossl.embed.sources import Items, find_items
+    from audiossl.embed.sources import find_all
     from audiossl.predict import predict as name
 
-    items = Items(tuple(part for path in given.inputs for part in find_items(path, outside=given.outside).parts))
     found = name(
-        items,
+        find_all(given.inputs, given.outside),
         given.model,
         level=given.level,
         window_s=given.window_s,

@@ -217,6 +217,8 @@ def load_embeddings(path: str | os.PathLike[str]) -> FeaturizeResult:
 
 
 SHARD = "embeddings-"
+# What stands in an .npz where there is nothing, besides NaN.
+MISSING = {("channel", ""), ("sample_rate_in", 0)}
 
 
 def _from_npz(path: Path) -> FeaturizeResult:
@@ -224,7 +226,7 @@ def _from_npz(path: Path) -> FeaturizeResult:
     columns = {name: arrays["files" if name == "file" else name].tolist() for name in COLUMNS}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     for row in rows:
-        row.update({k: None for k, v in row.items() if v != v or (v == "" and k == "channel")})
+        row.update({k: None for k, v in row.items() if v != v or (k, v) in MISSING})
     return _loaded(arrays["embeddings"], rows, parse_json(str(arrays["meta"])))
 
 

@@ -24,7 +24,7 @@ def model_card(encoder: AudioEncoder, name: str, extra: Mapping[str, Any]) -> st
         "Backbone": f"{backbone.name}, {parameters / 1e6:.2f} M parameters, pooling {backbone.pool}",
         "Embedding": f"{encoder.dim} numbers a clip; regions of {encoder.backbone.dim}",
         **_bag(encoder),
-        **{str(key): _one_line(value) for key, value in extra.items()},
+        **{str(key): value for key, value in extra.items()},
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     return f"""---
@@ -61,7 +61,7 @@ def classifier_card(classifier: Classifier, name: str, extra: Mapping[str, Any])
         "Input": f"mono wave at {classifier.sample_rate} Hz; trained on clips of {classifier.clip_s:g} s",
         "Labels": f"{len(classifier.labels)}, a sound has {kind}: {', '.join(shown)}",
         "Unknown": f"below a probability of {classifier.unknown_below:.3f}" if classifier.unknown_below else "never",
-        **{str(key): _one_line(value) for key, value in extra.items()},
+        **{str(key): value for key, value in extra.items()},
     }
     rows = "\n".join(f"| {key} | {_one_line(value)} |" for key, value in facts.items())
     return f"""---

@@ -58,6 +58,8 @@ class OptimConfig:
             raise UserError(f"--optim.warmup_share must be from 0 to 1, found {self.warmup_share}.")
         if not 0 < self.layer_decay <= 1:
             raise UserError(f"--optim.layer_decay must be above 0 and at most 1, found {self.layer_decay}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"--optim.betas must be two numbers from 0 to below 1, found {self.betas}.")
         if not 0 <= self.momentum < 1:
             raise UserError(f"--optim.momentum must be 0 or more and below 1, found {self.momentum}.")
         if self.nesterov and not self.momentum:

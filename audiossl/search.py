@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -103,14 +102,15 @@ def repeats(embeddings: np.ndarray, threshold: float = NEARLY_SAME) -> Repeats:
 
     good = np.flatnonzero(np.isfinite(embeddings).all(1))
     rows = unit(embeddings[good])
-    pairs: list[np.ndarray] = []
+    label = first = np.arange(len(rows))
     for start in range(0, len(rows), BLOCK):
         similar = rows[start : start + BLOCK] @ rows[start:].T >= threshold
-        found = np.argwhere(np.triu(similar, 1))
-        pairs.append(found + start)
-    joined = np.concatenate(pairs) if pairs else np.empty((0, 2), np.int64)
-    graph = coo_matrix((np.ones(len(joined)), joined.T), shape=(len(rows), len(rows)))
-    label = connected_components(graph, directed=False)[1]
+        one, other = np.nonzero(np.triu(similar, 1))
+        # What was together before is one pair a row, to the first of its group: no more than a block's pairs are held.
+        one, other = np.append(one + start, np.arange(len(rows))), np.append(other + start, first[label])
+        graph = coo_matrix((np.ones(len(one), bool), (one, other)), shape=(len(rows), len(rows)))
+        label = connected_components(graph, directed=False)[1]
+        first = np.unique(label, return_index=True)[1]
     ends = np.cumsum(np.bincount(label, minlength=1))
     together = np.split(np.argsort(label, kind="stable"), ends[:-1])
     groups = [good[part].tolist() for part in together if len(part) > 1]
@@ -134,15 +134,19 @@ def embed_query(
 
     Raises `UserError` when the model is not there, or another one, and for recordings that cannot be read.
     """
+    from audiossl.encoder import load_model
     from audiossl.featurize import featurize
 
     meta, place = found.meta, model
     if meta["normalize"] == "dataset":
         raise UserError("these embeddings are normalised by their own data set: to search, make them by the model's.")
     if place is None:
-        place = str(meta["model"])
-        if not Path(place).exists():
-            raise UserError(f"the model {place} of these embeddings is not there: say where it is with --model.")
+        name = str(meta["model"])
+        try:
+            place = load_model(name)
+        except UserError as error:
+            reason = f"the model {name} of these embeddings cannot be opened ({error})"
+            raise UserError(f"{reason}: say where it is with --model.") from None
     frames = meta["level"] == "frame"
     query = featurize(
         inputs,

@@ -190,8 +190,8 @@ def main() -> None:
             results = [torch.load(file) for file in files.values()]
         seconds = {way: statistics.median(row["s"] for row in rows) for way, rows in found.items()}
         peaks = {way: statistics.median(row["peak_mb"] for row in rows) for way, rows in found.items()}
-        print(f"\n### {n_prototypes} prototypes, {n_clips} clips, {centring}, {precision}\n\n| | s | ratio | peak MB | ratio |")
-        print("|---|---:|---:|---:|---:|")
+        print(f"\n### {n_prototypes} prototypes, {n_clips} clips, {centring}, {precision}\n")
+        print("| | s | ratio | peak MB | ratio |\n|---|---:|---:|---:|---:|")
         for way in WAYS:
             ratios = seconds[way] / seconds["plain formulas"], peaks[way] / peaks["plain formulas"]
             print(f"| {way} | {seconds[way]:.2f} | {ratios[0]:.2f} | {peaks[way]:.0f} | {ratios[1]:.2f} |")

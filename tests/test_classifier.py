@@ -41,14 +41,20 @@ def test_scores_and_probabilities(words):
 
 
 def test_a_folder_gives_the_same_classifier(words, tmp_path):
-    words.save_pretrained(tmp_path / "words", extra={"Accuracy": "99 %"})
+    words.save_pretrained(tmp_path / "words", extra={"Accuracy": "99 %", "Words": "yes|no"})
     again = audiossl.load_classifier(tmp_path / "words")
     assert (again.labels, again.multi_label, again.unknown_below) == (words.labels, False, 0.25)
     assert not again.training
     wave = torch.randn(2, 16000)
     assert torch.equal(again(wave), words(wave))
     card = (tmp_path / "words" / "README.md").read_text()
-    for text in ("audio-classification", "ナマケモノ", "| Accuracy | 99 % |", "below a probability of 0.250"):
+    for text in (
+        "audio-classification",
+        "ナマケモノ",
+        "| Accuracy | 99 % |",
+        r"| Words | yes\|no |",
+        "below a probability of 0.250",
+    ):
         assert text in card, text
     again.save_pretrained(tmp_path / "words")  # in place of the old one
     assert sorted(path.name for path in tmp_path.iterdir()) == ["words"]

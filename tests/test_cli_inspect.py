@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import re
@@ -208,18 +209,28 @@ def test_the_page_of_views_takes_the_recipes_flags(capsys, tones, tmp_path, monk
         assert word in text, word
 
 
-def test_the_page_of_views_takes_a_runs_configuration(capsys, tones, tmp_path, monkeypatch):
-    from audiossl.recipes.esvit_speechcommands import Config
-
+@pytest.mark.parametrize(
+    ("kind", "recipe", "setting", "value"),
+    [
+        ("multi_crop", "esvit_speechcommands", "n_locals", 0),
+        ("two_views", "byol_speechcommands", "fader", 0.25),
+        ("patches", "emp_ssl_speechcommands", "n_patches", 7),
+    ],
+)
+def test_the_page_of_views_takes_a_runs_configuration(
+    capsys, tones, tmp_path, monkeypatch, kind, recipe, setting, value
+):
     from audiossl.config import save
 
     monkeypatch.setenv("AUDIOSSL_CACHE", str(tmp_path / "cache"))
-    config = Config()
-    config.data.root, config.views.n_locals = str(tones), 0
+    config = importlib.import_module(f"audiossl.recipes.{recipe}").Config()
+    config.data.root = str(tones)
+    setattr(config.views, setting, value)
     save(config, tmp_path / "config.yaml")
     out_file = tmp_path / "page.html"
-    assert run(capsys, "inspect", "views", "--config", tmp_path / "config.yaml", "-o", out_file)[0] == 0
-    assert "n_locals=0" in out_file.read_text("utf-8")
+    given = ["--kind", kind, "--config", tmp_path / "config.yaml", "-o", out_file]
+    assert run(capsys, "inspect", "views", *given)[0] == 0
+    assert f"{setting}={value}" in out_file.read_text("utf-8")
     assert "hop_length=167" in out_file.read_text("utf-8")
 
 

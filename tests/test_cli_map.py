@@ -11,6 +11,8 @@ import pytest
 
 import audiossl
 from audiossl.cli import main
+from audiossl.encoder import load_model
+from audiossl.map.checkpoints import BEFORE, encoders_of_run
 
 QUICK = ["--projections", "pca", "--sound", "flac"]
 
@@ -132,6 +134,26 @@ def test_the_checkpoints_of_a_run_are_its_frames(tones, tmp_path):
     assert [frame["name"] for frame in panel["frames"]] == ["random weights", "after epoch 1", "after epoch 2"]
     given = [frame["neighbours"]["data"] for frame in panel["frames"]]
     assert len(set(given)) == 3
+
+
+def test_a_front_end_that_learned_is_that_of_each_checkpoint(tones, tmp_path):
+    from audiossl.recipes import contrastive_speechcommands as recipe
+
+    from audiossl.config import parse
+
+    flags = ["--data.root", str(tones), "--data.clip_s", "0.5", "--views.view_s", "0.5", "--run.batch_size", "16"]
+    flags += ["--frontend.type", "leaf", "--run.epochs", "2", "--run.keep", "5", "--run.out", str(tmp_path / "run")]
+    flags += ["--probe.skip", "--run.trackers", "[]"]
+    recipe.main(parse(recipe.Config, recipe.__file__, flags, preset="small"))
+    first, last = (
+        dict(encoder.frontend.named_parameters())
+        for name, encoder in encoders_of_run(tmp_path / "run", seed=0).items()
+        if name != BEFORE
+    )
+    final = dict(load_model(tmp_path / "run" / "encoder").frontend.named_parameters())
+    assert last
+    assert all(last[name].equal(final[name]) for name in last)
+    assert not all(first[name].equal(final[name]) for name in first)
 
 
 @pytest.mark.parametrize(

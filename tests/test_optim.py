@@ -302,6 +302,8 @@ def test_sgd_is_torchs_with_the_rates_of_the_step(nesterov):
     ("settings", "words"),
     [
         ({"lr": -1.0}, "--optim.lr must be 0 or more, found -1.0"),
+        ({"betas": [0.9]}, r"--optim.betas must be two numbers from 0 to below 1, found \[0.9\]"),
+        ({"betas": [0.9, 1.0]}, "--optim.betas must be two numbers"),
         ({"lr_1d": -0.1}, "--optim.lr_1d must be 0 or more"),
         ({"lr": math.nan}, "--optim.lr must be 0 or more, found nan"),
         ({"lr_clips": -1}, "--optim.lr_clips must be 0 or more"),

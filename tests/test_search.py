@@ -1,10 +1,12 @@
 """The nearest sounds, against the definition; repeats; the command on real files."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 import soundfile
 
 from audiossl import search
@@ -81,6 +83,22 @@ def test_repeats_are_found_across_blocks(monkeypatch, block):
     assert repeats(np.random.default_rng(1).normal(size=(40, 16))).groups == []
 
 
+@pytest.mark.parametrize("block", [7, 4096])
+def test_many_equal_rows_are_one_group_in_bounded_memory(monkeypatch, block):
+    monkeypatch.setattr(search, "BLOCK", block)
+    held, matrix = [], scipy.sparse.coo_matrix
+
+    def counted(values, **more):
+        held.append(len(values[0]))
+        return matrix(values, **more)
+
+    monkeypatch.setattr(scipy.sparse, "coo_matrix", counted)
+    x = np.tile(np.eye(3), (50, 1))  # three sounds, fifty times each
+    assert repeats(x).groups == [list(range(n, 150, 3)) for n in range(3)]
+    if block == 7:
+        assert max(held) <= 7 * 50 + 150  # and not 50 * 49 / 2 pairs of each sound
+
+
 @pytest.fixture
 def model(encoder_folder):
     return encoder_folder
@@ -105,6 +123,20 @@ def test_a_sound_finds_itself(tones, model, level):
     assert len(query) == 2
     rows = nearest(found.embeddings, query.embeddings, k=1).rows[:, 0]
     assert [found.table[row]["file"] for row in rows] == [str(tones / "3.wav"), str(tones / "0.wav")]
+
+
+def test_a_model_by_name_is_found_by_its_name_again(tones):
+    found = featurize(tones, "words-tiny", level="clip")
+    query = embed_query(found, [tones / "3.wav"])
+    assert found.table[nearest(found.embeddings, query.embeddings, k=1).rows[0, 0]]["file"] == str(tones / "3.wav")
+
+
+def test_a_model_that_moved_is_asked_for(tones, model, tmp_path):
+    found = featurize(tones, shutil.copytree(model, tmp_path / "moving"))
+    (tmp_path / "moving").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"moving of these embeddings cannot be opened .* with --model"):
+        embed_query(found, [tones / "3.wav"])
+    assert len(embed_query(found, [tones / "3.wav"], tmp_path / "moved")) == 1
 
 
 def test_the_command_finds_and_lists(capsys, tones, model, tmp_path):

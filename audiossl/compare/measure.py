@@ -13,7 +13,7 @@ import numpy as np
 from audiossl.compare.cells import Cell
 from audiossl.compare.config import COLUMNS
 from audiossl.compare.label_free import label_free
-from audiossl.compare.run import epoch_rows, speed
+from audiossl.compare.run import epoch_rows, kept, speed
 from audiossl.data.cached import CachedClips
 from audiossl.encoder import AudioEncoder, load_model
 from audiossl.errors import UserError
@@ -34,7 +34,7 @@ RESULT = "cell.json"
 def measured_cell(folder: Path, cell: Cell, clips: CachedClips, device: str | None) -> dict[str, Any]:
     """Scores and costs of a cell's run, from its folder where they are known."""
     path = folder / RESULT
-    if (known := _known(path)) is not None:
+    if (known := kept(path)) is not None:
         return known
     encoder = load_model(folder / files.ENCODER)
     result = {
@@ -50,15 +50,6 @@ def measured_cell(folder: Path, cell: Cell, clips: CachedClips, device: str | No
     }
     replace(path, json.dumps(result, indent=1))
     return result
-
-
-def _known(path: Path) -> dict[str, Any] | None:
-    """What was measured and kept before, None where there is no such file, or a damaged one: it is measured again."""
-    try:
-        content = read_json(path)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def scores_of(
@@ -92,7 +83,7 @@ def costs(folder: Path, cell: Cell, encoder: AudioEncoder, n_training: int) -> d
 
 def network_key(folder: Path) -> str:
     """Hash of what an encoder is built from: cells that share it have the same rows of random weights."""
-    config = json.loads((folder / files.ENCODER / "config.json").read_text("utf-8"))
+    config = read_json(folder / files.ENCODER / "config.json")
     parts = {name: config.get(name) for name in ("frontend", "backbone", "bag", "patches", "clip_s")}
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=4).hexdigest()
 
@@ -106,7 +97,7 @@ def clips_key(clips: CachedClips) -> str:
 def refuse_other_clips(out: Path, folds: Mapping[Path | None, CachedClips]) -> None:
     """Raise UserError when the comparison in `out`, whose cells would be kept, was begun with other clips or splits."""
     path = out / "clips.json"
-    known = _known(path) if path.is_file() else {}
+    known = kept(path) if path.is_file() else {}
     if known is None:
         raise UserError(f"{path} is damaged, and nobody knows with which clips --out {out} was begun: choose another.")
     keys = {fold.name if fold else "": clips_key(clips) for fold, clips in folds.items()}
@@ -162,7 +153,7 @@ class Floors:
         self, name: str, clips: CachedClips, rows: Callable[[], Iterator[tuple[str, Scores]]]
     ) -> dict[str, list[Scores]]:
         path = self.folder / f"{name}-{clips_key(clips)}.json"
-        if (known := _known(path)) is not None:
+        if (known := kept(path)) is not None:
             return known
         self.say(f"measuring what learnt nothing: {name}")
         found: dict[str, list[Scores]] = {}

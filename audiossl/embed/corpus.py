@@ -17,7 +17,7 @@ from audiossl.embed.config import EmbedConfig
 from audiossl.embed.embedder import far_from_model
 from audiossl.embed.rows import RowMaker
 from audiossl.embed.shards import ShardWriter, finished, next_attempt, open_corpus
-from audiossl.embed.sources import Items, find_items
+from audiossl.embed.sources import Items, find_all
 from audiossl.encoder import load_model
 from audiossl.errors import UserError
 from audiossl.featurize import describe, ready
@@ -62,7 +62,7 @@ def featurize_corpus(
     accelerator = Accelerator(cpu=device == "cpu", kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     ranks = Ranks(accelerator)
     with ranks.one_voice():
-        items = Items(tuple(part for name in inputs for part in find_items(name, outside=config.outside).parts)).once()
+        items = find_all(inputs, config.outside).once()
         encoder = load_model(model)
     with ready(encoder, config, device or accelerator.device) as maker:
         meta = describe(model, maker)

@@ -76,7 +76,7 @@ def _refuse_others(known: Path, inputs: Sequence[str], meta: dict[str, Any], con
 
 
 def finished(out: Path) -> frozenset[str]:
-    """Names of the recordings that the folder's shards hold, also those that could not be read."""
+    """Names of the recordings that the folder's shards hold, those among them whose rows say why they were not read."""
     from pyarrow import parquet
 
     names: set[str] = set()

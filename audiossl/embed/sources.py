@@ -138,6 +138,11 @@ def _of_entry(entry: Any, n: int, sample_rate: int | None, outside: bool) -> Ite
     raise UserError(f"inputs holds a {type(entry).__name__}: give paths, arrays, bytes or file objects.")
 
 
+def find_all(names: Iterable[str], outside: bool) -> Items:
+    """Recordings of several paths as a person types them, each of which must exist; see `find_items`."""
+    return Items(tuple(part for name in names for part in find_items(name, outside=outside).parts))
+
+
 def _is_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, torch.Tensor))
 
@@ -183,13 +188,17 @@ def _from_path(path: str, must_exist: bool, outside: bool) -> Iterable[Item | St
         if lower.endswith(ARCHIVES):
             return [Stream(partial(archived, path))]
         return [Item(path, source=path)]
-    if glob.has_magic(path):
-        files = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name))
-        if not files:
-            raise UserError(f"{path} matches no file: check the pattern.")
+    is_pattern = glob.has_magic(path)
+    files = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name)) if is_pattern else []
+    if files:
         return chain.from_iterable(_from_path(name, must_exist=True, outside=outside) for name in files)
     if must_exist:
-        raise UserError(f"{path} does not exist: give a recording, a folder or a pattern.")
+        what = (
+            "matches no file: check the pattern"
+            if is_pattern
+            else "does not exist: give a recording, a folder or a pattern"
+        )
+        raise UserError(f"{path} {what}.")
     return [Item(path, source=path)]  # in a list one missing file is a row like any other that cannot be read
 
 

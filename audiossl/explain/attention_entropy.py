@@ -22,6 +22,7 @@ from audiossl.data import CachedClips
 from audiossl.encoder import AudioEncoder
 from audiossl.explain.attention import BlockAttention, attention_of_blocks, block_name
 from audiossl.explain.attention_config import AttentionConfig
+from audiossl.explain.text_table import text_table
 
 BATCH = 64  # clips read at a time; they are looked at one by one
 
@@ -64,16 +65,13 @@ class Entropies:
         """The table, readable in a terminal as it stands: mean over the heads, narrowest and widest of them."""
         networks = list(self.rows)
         head = ["block", *networks, "narrowest head", "widest head", "most possible"]
-        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        rows = []
         for blocks in zip(*self.rows.values(), strict=True):
             first = blocks[0]
             bits = [float(np.mean(block.heads)) for block in blocks]
             bits += [min(first.heads), max(first.heads), first.most]
-            lines.append([first.name, *(f"{value:.2f}" for value in bits)])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        pad = [str.ljust, *[str.rjust] * (len(head) - 1)]
-        texts = ["| " + " | ".join(f(c, w) for f, c, w in zip(pad, line, widths, strict=True)) + " |" for line in lines]
-        return "\n".join([*texts, "", self.about["protocol"]])
+            rows.append([first.name, *(f"{value:.2f}" for value in bits)])
+        return f"{text_table(head, rows)}\n\n{self.about['protocol']}"
 
 
 def measure_entropy(

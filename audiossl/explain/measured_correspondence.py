@@ -27,6 +27,7 @@ from audiossl.explain.correspondence_config import CorrespondenceConfig
 from audiossl.explain.eval_mode import evaluating
 from audiossl.explain.known_views import KnownViews, draw_change, grid_of, known_views
 from audiossl.explain.regions import Regions, check_stage, picture_regions, regions_of
+from audiossl.explain.text_table import text_table
 from audiossl.transforms import as_float
 
 PICTURE, SAME, CHANCE = "points of the picture", "same place", "chance"  # rows that need no network
@@ -103,16 +104,13 @@ class Measured:
         """The table, readable in a terminal as it stands."""
         cells, ms, top = (self.about[name] for name in ("tolerance_cells", "tolerance_ms", "top"))
         head = ["network", "exact", f"± {cells} cells", f"± {ms:g} ms", "off by, ms", f"top {top}: exact", "± cells"]
-        lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+        rows = []
         for row in self.rows:
             a, t = row.all_cells, row.top
             parts = [a.exact, a.within_cells, a.within_ms, t.exact, t.within_cells]
             texts = [f"{100 * part:.1f}" for part in parts]
-            lines.append([row.name, *texts[:3], f"{a.time_error_ms:.0f}", *texts[3:]])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-        pad = [str.ljust, *[str.rjust] * (len(head) - 1)]
-        texts = ["| " + " | ".join(f(c, w) for f, c, w in zip(pad, line, widths, strict=True)) + " |" for line in lines]
-        return "\n".join([*texts, "", self.about["protocol"]])
+            rows.append([row.name, *texts[:3], f"{a.time_error_ms:.0f}", *texts[3:]])
+        return f"{text_table(head, rows)}\n\n{self.about['protocol']}"
 
 
 def measure(

@@ -55,11 +55,13 @@ class Listener:
 
         What is left at the end is a window too, in the middle of zeros, if more than a tenth of one is new.
         """
-        waiting, start, seen = np.zeros(0, dtype=np.float32), 0, 0
+        waiting, start, seen, gap = np.zeros(0, dtype=np.float32), 0, 0, 0
         for block in blocks:
-            waiting = np.concatenate([waiting, block])
+            waiting = np.concatenate([waiting, block[gap:]])
+            gap = max(0, gap - len(block))  # to the next window, where they do not touch
             while len(waiting) >= self.n_samples:
                 yield start / self.sample_rate, self(waiting[None, : self.n_samples])[0]
+                gap = max(0, hop - len(waiting))
                 waiting, start, seen = waiting[hop:], start + hop, max(self.n_samples - hop, 0)
         if len(waiting) - seen > self.n_samples // 10:
             missing = self.n_samples - len(waiting)

@@ -32,7 +32,9 @@ def encoders_of_run(run: Path, seed: int) -> dict[str, AudioEncoder]:
     for path in paths:
         weights = _weights(path)
         encoder = copy.deepcopy(final)
-        encoder.backbone.load_state_dict({name: weights[prefix + name] for name in encoder.backbone.state_dict()})
+        # A front end's own numbers, if it learned any, stand in every method's weights under the same name.
+        for module, before in ((encoder.backbone, prefix), (encoder.frontend, "frontend.")):
+            module.load_state_dict({name: weights[before + name] for name in module.state_dict()})
         found[f"after epoch {read_position(path).epoch}"] = encoder
     return found
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from audiossl.errors import UserError
+from audiossl.map.config import PROJECTIONS
 from audiossl.map.neighbours import Nearest, nearest_of_all
 from audiossl.search import largest, unit
 
-KINDS = ("pca", "tsne", "umap")
 NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 # Fewer points have no neighbourhoods that t-SNE and UMAP could lay out.
 FEWEST = 4
@@ -75,7 +75,7 @@ def project(
 
     Args:
         x: finite numbers; rows of zeros are allowed.
-        kinds: some of `KINDS`.
+        kinds: some of `PROJECTIONS`.
         seed: of t-SNE and UMAP, and of the rows by which `preserved` is measured.
         start: by kind, where t-SNE and UMAP begin (N, 2): at the places of an earlier checkpoint, say, so that points
             stay where they are unless they have a reason to move. Else they begin at PCA's places.
@@ -111,8 +111,8 @@ def project(
 def check_kinds(kinds: Sequence[str], n_points: int) -> None:
     """Raise `UserError`, before any work, for what `project` cannot do with so many points."""
     for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"projection {kind!r} is unknown: choose some of {', '.join(KINDS)}.")
+        if kind not in PROJECTIONS:
+            raise UserError(f"projection {kind!r} is unknown: choose some of {', '.join(PROJECTIONS)}.")
     if "tsne" in kinds and n_points > MOST_TSNE:
         raise UserError(
             f"t-SNE takes too long for {n_points:,} points, more than {MOST_TSNE:,}: give --projections pca,umap."

@@ -147,6 +147,18 @@ def test_steps_and_minutes_become_epochs(tmp_path):
     assert minutes.epochs(cell) == 1
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"SETTING": null}', 3000 * "["])
+def test_a_damaged_timing_is_measured_again(tmp_path, monkeypatch, content):
+    (cell,) = all_cells(config(methods=["contrastive"], seeds=[0]), [])
+    (tmp_path / "timing.json").write_text(content.replace("SETTING", cell.setting()))
+    runner = Runner(config(epochs=0, minutes=2.0, out=str(tmp_path)), 1000, print)
+    monkeypatch.setattr(runner, "_call", lambda *_: None)
+    monkeypatch.setattr("audiossl.compare.run.epoch_rows", lambda _: [{"clips_per_second": 50.0}])
+    monkeypatch.setattr("audiossl.compare.run.speed", lambda row: row["clips_per_second"])
+    assert runner.epochs(cell) == 6
+    assert json.loads((tmp_path / "timing.json").read_text()) == {cell.setting(): 50.0}
+
+
 # -- tables --------------------------------------------------------------------------------------------------
 
 

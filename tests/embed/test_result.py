@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from audiossl.embeddings import load_embeddings
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
 
@@ -48,6 +49,13 @@ def test_parquet_round_trip(tmp_path, mixed):
     assert np.array_equal(np.array(table["embedding"].to_pylist(), np.float32), mixed.embeddings, equal_nan=True)
     assert table["end_s"].to_pylist() == [0.25, None]
     assert json.loads(table.schema.metadata[b"audiossl"])["window_s"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.parquet"])
+def test_what_is_missing_comes_back_as_none(tmp_path, mixed, name):
+    write = mixed.to_npz if name.endswith("npz") else mixed.to_parquet
+    assert load_embeddings(write(tmp_path / name)).table == mixed.table
+    assert mixed.table[1]["sample_rate_in"] is None
 
 
 def test_nothing_half_written(tmp_path, mixed, monkeypatch):

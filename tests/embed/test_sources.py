@@ -53,6 +53,13 @@ def test_manifests_name_files_beside_them(sounds, levels, expected, ending):
     assert result.column("file") == [str(path) for path in paths(sounds)]
 
 
+def test_a_name_with_brackets_that_is_missing_in_a_list_is_a_row(sounds, levels):
+    result = featurize([paths(sounds)[0], sounds / "none[1].wav"], levels)
+    assert result.column("status") == ["ok", "error"]
+    with pytest.raises(UserError, match="matches no file: check the pattern"):
+        find_items(sounds / "none[1].wav")
+
+
 def test_a_manifest_without_paths_is_said(tmp_path):
     (tmp_path / "list.csv").write_text("label,name\nx,y\n")
     with pytest.raises(UserError, match=r"list\.csv has no column of paths \(it has: label, name\): name it path"):

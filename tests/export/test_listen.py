@@ -58,6 +58,17 @@ def test_windows_may_overlap_and_be_unknown(exported, wave, tmp_path):
     np.testing.assert_allclose(kept["start_s"], 0.25 * np.arange(12))
 
 
+def test_windows_may_lie_apart(exported, wave, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.tile(wave, 4), 8000)
+    flags = [tmp_path / "long.wav", "--json"]
+    every = {row["start_s"]: row for row in map(json.loads, listen(exported[0], *flags).splitlines())}
+    apart = [json.loads(row) for row in listen(exported[0], *flags, "--hop-s", 2.5).splitlines()]
+    assert [row["start_s"] for row in apart] == [0.0, 2.5, 5.0, 7.5, 10.0]
+    for row in apart:
+        assert row["label"] == every[row["start_s"]]["label"]
+        assert row["score"] == pytest.approx(every[row["start_s"]]["score"], abs=1e-5)
+
+
 def test_a_stream_gives_what_a_file_gives(exported, wave, tmp_path):
     pcm = np.round(wave * 32767).astype("<i2")
     soundfile.write(tmp_path / "a.wav", pcm, 8000)

@@ -9,8 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
 from audiossl.errors import UserError
+from audiossl.map.config import PROJECTIONS
 from audiossl.map.neighbours import nearest_of_all
-from audiossl.map.projections import KINDS, MOST_TSNE, NAMES, align, preserved, project
+from audiossl.map.projections import MOST_TSNE, NAMES, align, preserved, project
 from audiossl.search import unit
 
 
@@ -23,10 +24,10 @@ def clusters(n: int, dim: int = 12, n_clusters: int = 3) -> tuple[np.ndarray, np
 
 @pytest.fixture(scope="module")
 def found():
-    return project(clusters(90)[0], KINDS)
+    return project(clusters(90)[0], PROJECTIONS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROJECTIONS)
 def test_clusters_stay_together(found, kind):
     x, label = clusters(90)
     xy = found[kind].xy
@@ -35,7 +36,7 @@ def test_clusters_stay_together(found, kind):
     assert trustworthiness(x, xy, n_neighbors=15, metric="cosine") > 0.9
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROJECTIONS)
 def test_places_are_centred_and_of_deviation_one(found, kind):
     projection = found[kind]
     assert projection.name == NAMES[kind]
@@ -79,7 +80,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_order_asked_for():
 def test_only_directions_count():
     x = clusters(40)[0]
     longer = x * 2.0 ** np.random.default_rng(1).integers(-3, 4, (40, 1))
-    for kind, projection in project(longer, KINDS).items():
+    for kind, projection in project(longer, PROJECTIONS).items():
         assert np.allclose(projection.xy, project(x, [kind])[kind].xy, atol=1e-4)
 
 
@@ -126,17 +127,17 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_rows_have_finite_places(name):
     x = ODD[name].astype(np.float32)
-    for projection in project(x, KINDS).values():
+    for projection in project(x, PROJECTIONS).values():
         assert projection.xy.shape == (len(x), 2)
         assert np.isfinite(projection.xy).all()
         assert np.isnan(projection.preserved) if len(x) < 3 else 0 <= projection.preserved <= 1
 
 
 def test_equal_rows_are_one_point_and_few_rows_are_pcas():
-    assert {(p.about, p.xy.any()) for p in project(np.ones((9, 3)), KINDS).values()} == {
+    assert {(p.about, p.xy.any()) for p in project(np.ones((9, 3)), PROJECTIONS).values()} == {
         ("all points are the same", False)
     }
-    few = project(np.eye(3), KINDS)
+    few = project(np.eye(3), PROJECTIONS)
     assert few["tsne"].about == "PCA: t-SNE needs 4 points"
     assert np.array_equal(few["umap"].xy, few["pca"].xy)
 
