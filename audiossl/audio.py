@@ -88,7 +88,7 @@ def load(
     """Read a recording or a part of it as float32 in [-1, 1], with the sample rate that the file has.
 
     `channels`: "mix" (their mean) and "first" give (S,), "each" gives (C, S). The wave is resampled to
-    `sample_rate` when one is given. A part that runs past the end is as long as the file allows.
+    `sample_rate` when one is given. A part that runs past the end is as long as the file allows, one sample at least.
     Raises `AudioError` for what is missing, empty, truncated, not audio, of 0 samples, or holds NaN or Inf, and for a
     rate that cannot be meant.
 
@@ -109,7 +109,7 @@ def load(
                 f"{name_of(source)} is {file.frames / rate:g} s long; nothing can be read at {start_s:g} s."
             )
         if sample_rate is None or sample_rate == rate:
-            first = round(start_s * rate)
+            first = min(round(start_s * rate), file.frames - 1)
             last = None if duration_s is None else first + max(1, round(duration_s * rate))
             wave = _read(file, source, first, last, channels)
         else:
@@ -171,13 +171,15 @@ def fit_length(wave: np.ndarray, n_samples: int) -> np.ndarray:
 def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
     """Every audio file below `folder`, sorted; hidden files and folders are left out, links are followed.
 
-    Raises `AudioError` when `folder` is not a folder.
+    A folder below that cannot be listed stands among the files, so that it is skipped and named, or refused, as a file
+    is that cannot be read. Raises `AudioError` when `folder` is not a folder, or cannot be listed itself.
     """
     if not os.path.isdir(folder):
         raise AudioError(f"{folder} is not a folder; give a folder of audio files.")
     found: list[Path] = []
+    unlisted: list[OSError] = []
     seen: set[str] = set()
-    for here, folders, names in os.walk(folder, followlinks=True):
+    for here, folders, names in os.walk(folder, onerror=unlisted.append, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:  # a link back to a folder above
             folders.clear()
@@ -186,7 +188,9 @@ def find_audio(folder: str | os.PathLike[str]) -> list[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         audible = (n for n in names if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES)
         found.extend(Path(here, name) for name in audible)
-    return sorted(found)
+    if not seen:
+        raise AudioError(f"{folder} cannot be listed ({unlisted[0].strerror}): check its permissions.")
+    return sorted([*found, *(Path(error.filename) for error in unlisted)])
 
 
 def readable_formats() -> dict[str, bool]:
@@ -259,7 +263,7 @@ def _readable(source: Source, name: str) -> bytes | str | BinaryIO:
         if not os.path.exists(source):
             raise AudioError(f"{name} does not exist.")
         if os.path.isdir(source):
-            raise AudioError(f"{name} is a folder, not an audio file.")
+            raise AudioError(_why_no_file(source))
         if os.path.getsize(source) == 0:
             raise AudioError(f"{name} is empty (0 bytes).")
         if not os.access(source, os.R_OK):
@@ -274,6 +278,15 @@ def _readable(source: Source, name: str) -> bytes | str | BinaryIO:
     if not source:
         raise AudioError(f"{name} is empty (0 bytes).")
     return io.BytesIO(source)
+
+
+def _why_no_file(folder: str | os.PathLike[str]) -> str:
+    """What to say of a folder in place of a file: `find_audio` gives those that it could not look into."""
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        return f"{folder} is a folder that cannot be listed ({error.strerror}): check its permissions."
+    return f"{folder} is a folder, not an audio file."
 
 
 def _n_bytes(source: bytes | str | BinaryIO) -> int:
@@ -350,7 +363,8 @@ def _read_resampled(
     step_in = rate // math.gcd(rate, sample_rate)
     step_out = sample_rate // math.gcd(rate, sample_rate)
     margin = math.ceil(_MARGIN * max(1.0, rate / sample_rate))
-    first_out = round(start_s * sample_rate)
+    n_out = (2 * file.frames * sample_rate + rate) // (2 * rate)
+    first_out = min(round(start_s * sample_rate), max(0, n_out - 1))
     block = max(0, first_out * rate // sample_rate - margin) // step_in
     last = last_out = None
     if duration_s is not None:

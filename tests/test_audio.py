@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -246,6 +248,17 @@ def test_silence_is_a_sound_and_parts_must_exist(tmp_path):
     assert len(audio.load(path, start_s=0.5, duration_s=3.0)[0]) == 8000
 
 
+@pytest.mark.parametrize("sample_rate", [None, 8000, 11025, 44100])
+@pytest.mark.parametrize("n_samples", [1, 2, 999, 1000])
+def test_a_part_that_begins_at_the_very_end_has_the_last_sample(tmp_path, sample_rate, n_samples):
+    path = written(tmp_path / "a.wav", noise(n_samples))
+    whole, _ = audio.load(path, sample_rate)
+    for before in (0.6, 0.4, 1e-6):
+        part, _ = audio.load(path, sample_rate, start_s=(n_samples - before) / 16000, duration_s=1.0)
+        assert 1 <= len(part) <= 3
+        np.testing.assert_allclose(part, whole[-len(part) :], atol=1e-5)
+
+
 def test_find_audio(tmp_path):
     for name in (
         "b/x.WAV",
@@ -263,3 +276,22 @@ def test_find_audio(tmp_path):
     assert found == ["a/deep/ß.ogg", "a/y z.flac", "b/x.WAV", "top.mp3"]
     with pytest.raises(AudioError, match="not a folder"):
         audio.find_audio(tmp_path / "top.mp3")
+
+
+def test_a_folder_that_cannot_be_listed_stands_among_the_files(tmp_path, monkeypatch):
+    written(tmp_path / "b.wav", noise(100))
+    (tmp_path / "a" / "locked").mkdir(parents=True)
+    locked, scandir = {str(tmp_path / "a" / "locked")}, os.scandir
+
+    def refuse(folder):
+        if str(folder) in locked:
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert audio.find_audio(tmp_path) == [tmp_path / "a" / "locked", tmp_path / "b.wav"]
+    with pytest.raises(AudioError, match=r"locked is a folder that cannot be listed \(Permission denied\)"):
+        audio.info(tmp_path / "a" / "locked")
+    locked.add(str(tmp_path))
+    with pytest.raises(AudioError, match=r"cannot be listed \(Permission denied\)"):
+        audio.find_audio(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,8 @@ class DataConfig:
     hub_split: str | None = None
     # Read a hub data set as a stream, straight into the clip cache, without storing its files.
     streaming: bool = False
-    # At most so many clips: a draw by hash of the ids, of a hub data set the first ones of every split.
+    # At most so many clips: a draw by hash of the ids; of a hub data set the first ones of every split, as many of each
+    # and one at least.
     limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +73,8 @@ class DataConfig:
         _choice("task", self.task, (35, 12, 10))
         if self.sample_rate < 1:
             raise UserError(f"--data.sample_rate is {self.sample_rate}; give a rate in Hz, for example 16000.")
-        if not (self.clip_s > 0 and round(self.clip_s * self.sample_rate) >= 1):
+        n_samples = self.clip_s * self.sample_rate
+        if not (math.isfinite(n_samples) and round(n_samples) >= 1):
             raise UserError(f"--data.clip_s is {self.clip_s}; give a length in seconds above 0.")
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--data.limit is {self.limit}; give a number of clips above 0, or leave it out.")

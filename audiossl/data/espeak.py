@@ -68,7 +68,7 @@ class Espeak:
     absent or the engine does not start.
     """
 
-    def __init__(self, data_path: str | None = None) -> None:
+    def __init__(self) -> None:
         module = loader()
         try:
             self._lib: Any = _declare(ctypes.CDLL(module.get_library_path()))
@@ -79,7 +79,7 @@ class Espeak:
         self._chunks: list[bytes] = []
         self._link: tempfile.TemporaryDirectory[str] | None = None
         self._callback = _CALLBACK(self._collect)  # kept here: ctypes does not hold it alive
-        path = self._short(data_path or module.get_data_path())
+        path = self._short(module.get_data_path())
         if not Path(path, "phontab").is_file():  # opened a second time, the engine would use its first path
             self._refuse(path, "they are not there")
         rate = self._lib.espeak_Initialize(_AUDIO_OUTPUT_SYNCHRONOUS, 0, path.encode(), _INITIALIZE_DONT_EXIT)

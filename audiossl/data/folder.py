@@ -93,7 +93,7 @@ def cut_recordings(recordings: Iterable[Clip], clip_s: float) -> Iterator[Clip]:
     """
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:
         recordings = list(recordings)
-        for clip, duration_s in zip(recordings, pool.map(_duration_s, recordings, chunksize=64), strict=True):
+        for clip, duration_s in zip(recordings, pool.map(duration_by_header, recordings), strict=True):
             yield from cut(clip, duration_s, clip_s)
 
 
@@ -122,10 +122,12 @@ def recording_of(clip: Clip) -> str:
 
 
 def _place(start_s: float) -> str:
-    return f"@{start_s:.6g}s"
+    # To a microsecond, and not to six digits: after a day of recording, clips of half a second would share their ids.
+    return f"@{start_s:.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _duration_s(clip: Clip) -> float:
+def duration_by_header(clip: Clip) -> float:
+    """Length of a recording by its header; 0 where it cannot be read, which is said when it is decoded."""
     try:
         return audio.info(clip.source() if callable(clip.source) else clip.source).duration_s
     except audio.AudioError:

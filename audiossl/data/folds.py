@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import os
 import re
+import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from audiossl.audio import AUDIO_SUFFIXES
@@ -35,12 +37,15 @@ def fold_lists(clips: ClipSet | ClipStream, by: str, folder: Path) -> list[Path]
 
     Raises:
         UserError: fewer than three groups, recordings without one or with two, a table that cannot be read, has no such
-            column or names none of the recordings, a data set that is read as a stream, a folder that is not writable.
+            column or names none of the recordings, a data set that is read as a stream, a recording whose name is no
+            UTF-8, a folder that is not writable.
     """
     if isinstance(clips, ClipStream):
         raise UserError(f"--folds {by}: {clips.name} is read as a stream: give a folder of audio or a manifest.")
     recordings = {recording_of(clip): clip for clip in clips}
     groups = _speakers(recordings) if by == "speaker" else _from_table(recordings, by)
+    if odd := [id_ for id_ in recordings if id_ != id_.encode(errors="replace").decode()]:
+        raise UserError(f"--folds {by} cannot list {odd[0]}, whose name is no UTF-8, as lists are: rename the file.")
     names = _sorted(set(groups.values()))
     if len(names) < MIN_GROUPS:
         raise UserError(f"--folds {by} finds {len(names)} groups ({', '.join(names)}): give at least {MIN_GROUPS}.")
@@ -165,13 +170,16 @@ def _folder_names(names: list[str]) -> list[str]:
 
 def _write(path: Path, lines: list[str]) -> None:
     """Write a list, unless the same one is there."""
-    text = "".join(f"{line}\n" for line in lines)
-    part = path.with_name(path.name + ".part")
+    content = "".join(f"{line}\n" for line in lines).encode()
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # several processes may write the same list
     try:
-        if path.is_file() and path.read_bytes() == text.encode():
+        if path.is_file() and path.read_bytes() == content:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): make room or choose another folder.") from error
+    finally:
+        with suppress(OSError):  # only after a failure is there still something to remove
+            part.unlink()

@@ -17,10 +17,9 @@ from typing import Any
 
 import datasets
 
-from audiossl import audio
 from audiossl.data.clips import Clip, ClipStream, hash_split
 from audiossl.data.config import DataConfig
-from audiossl.data.folder import cut
+from audiossl.data.folder import cut, duration_by_header
 from audiossl.errors import UserError
 
 # These encode their files with torchcodec when they are stored as a table; streamed they need not.
@@ -88,9 +87,7 @@ def _load(config: DataConfig) -> tuple[dict[str, Any], str]:
     columns = (config.audio_column, config.label_column, config.speaker_column)
     try:
         if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
-            loaded, version = datasets.load_from_disk(root), ""
-            if config.hub_split:
-                loaded = {config.hub_split: loaded[config.hub_split]}
+            loaded, version = from_disk(root, config.hub_split), ""
         else:
             builder = datasets.load_dataset_builder(root, config.hub_config)
             version = f"{builder.hash} {builder.config_id}"
@@ -109,6 +106,17 @@ def _load(config: DataConfig) -> tuple[dict[str, Any], str]:
     splits = dict(loaded) if isinstance(loaded, dict) else {config.hub_split or "all": loaded}
     stated = repr((root, config.hub_config, config.hub_split, columns, version, _state_of_folder(Path(root))))
     return splits, hashlib.blake2b(stated.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def from_disk(root: str, split: str | None) -> Any:
+    """What `save_to_disk` wrote into a folder, or its split by name; raises ValueError for one that is not there."""
+    loaded = datasets.load_from_disk(root)
+    if not split:
+        return loaded
+    splits = loaded if isinstance(loaded, dict) else {} if loaded.split is None else {str(loaded.split): loaded}
+    if split not in splits:
+        raise ValueError(f"it has no split {split!r}, there are: {', '.join(splits) or 'none'}")
+    return {split: splits[split]}
 
 
 def _state_of_folder(root: Path) -> list[tuple[str, int, int, int]]:
@@ -161,7 +169,7 @@ def _clips(table: Any, split: str, own: str | None, columns: _Columns, config: D
                 speaker=None if speaker is None else str(speaker),
             )
             clip = replace(clip, split=own or hash_split(clip.speaker or clip.id))
-            yield from cut(clip, _duration_s(clip), config.clip_s)
+            yield from cut(clip, duration_by_header(clip), config.clip_s)
     except OSError as error:
         raise UserError(f"reading {config.root} broke off ({error}); try again.") from error
 
@@ -179,13 +187,6 @@ def source_of(value: dict[str, Any] | None) -> Any:
     with xopen(path, "rb") as file:
         content = file.read()
     return lambda: content
-
-
-def _duration_s(clip: Clip) -> float:
-    try:
-        return audio.info(clip.source() if callable(clip.source) else clip.source).duration_s
-    except audio.AudioError:
-        return 0.0  # the cache will say what is wrong with it
 
 
 def _our_split(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 
 from audiossl.data.config import DataConfig
-from audiossl.data.hub import RawAudio, source_of
+from audiossl.data.hub import RawAudio, from_disk, source_of
 from audiossl.errors import UserError
 
 
@@ -18,8 +18,9 @@ def open_stream(root: str, split: str | None) -> Any:
     """A split of a data set by name or folder, streamed; raises `UserError` when it cannot be had."""
     try:
         if (Path(root) / "state.json").is_file():
-            return datasets.load_from_disk(root)
-        loaded = datasets.load_dataset(root, split=split, streaming=True)
+            loaded = from_disk(root, split)
+        else:
+            loaded = datasets.load_dataset(root, split=split, streaming=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(

@@ -21,9 +21,10 @@ def way_out(folder: Place) -> Callable[[Place], bool]:
 
     def leaves(path: Place) -> bool:
         try:
-            parent, name = os.path.split(os.path.abspath(path))
+            parent, name = os.path.split(path)
+            # Not by `abspath`, which strikes .. out of the text: behind a link it is the folder above the link's end.
             place = os.path.join(real(parent), name)
-            if os.path.islink(place):
+            if name in ("", ".", "..") or os.path.islink(place):
                 place = os.path.realpath(place)
         except ValueError:  # a name that no file can have
             return False

@@ -82,7 +82,7 @@ def _clip(row: dict[str, str | None], columns: dict[str, str], path: Path, where
     cell = {what: (row.get(name) or "").strip() for what, name in columns.items()}
     if not cell["path"]:
         raise UserError(f"{where}: the column {columns['path']!r} is empty; give the path of a recording.")
-    source = path.parent / Path(cell["path"]).expanduser()
+    source = path.parent / os.path.expanduser(cell["path"])
     if not source.is_file():
         raise UserError(f"{where}: the file {source} does not exist; mend the path or remove the line.")
     split = cell.get("split")
@@ -102,10 +102,10 @@ def _split(recordings: list[Clip]) -> tuple[str, list[Clip]]:
     without = [clip for clip in recordings if clip.split is None]
     if not without:
         return "as the manifest's column says", recordings
-    by_speaker = all(clip.speaker is not None for clip in without)
-    chosen = {clip.id: hash_split(clip.speaker if by_speaker and clip.speaker else clip.id) for clip in without}
-    how = f"80/10/10 by the hash of the {'speaker' if by_speaker else 'path'}"
-    split = [replace(clip, split=clip.split or chosen[clip.id]) for clip in recordings]
+    known = [clip.speaker is not None for clip in without]
+    by = "speaker" if all(known) else "speaker, or of the path where a speaker is missing" if any(known) else "path"
+    how = f"80/10/10 by the hash of the {by}"
+    split = [replace(clip, split=clip.split or hash_split(clip.speaker or clip.id)) for clip in recordings]
     if all(clip.split != "training" for clip in split):
         how = "for training, since they are too few to split"
         split = [replace(clip, split=clip.split or "training") for clip in recordings]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def split_of(file_name: str) -> str:
     >>> split_of("right/a69b9b3e_nohash_0.wav"), split_of("right/bb05582b_nohash_3.wav")
     ('validation', 'testing')
     """
-    digest = hashlib.sha1(speaker_of(file_name).encode()).hexdigest()
+    digest = hashlib.sha1(os.fsencode(speaker_of(file_name))).hexdigest()
     percent = int(digest, 16) % (MAX_NUM_WAVS_PER_CLASS + 1) * (100.0 / MAX_NUM_WAVS_PER_CLASS)
     if percent < VALIDATION_PERCENT:
         return "validation"

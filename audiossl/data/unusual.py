@@ -11,6 +11,7 @@ import numpy as np
 from audiossl.data.cached import CachedClips
 
 LOOKED_AT = 1000  # clips at most, evenly over the set
+AT_A_TIME = 1 << 22  # samples, whatever the length of the clips: 16 MB of float32
 # Share of the clips from which on a kind is worth a sentence. Of 4,983 clips of nine words of Speech Commands none is
 # silent or there twice, 8 are clipped and 35 offset; of 3,002 of FSDD and 400 of ESC-10 one is clipped.
 SILENT, CLIPPED, OFFSET, REPEATED = 0.05, 0.2, 0.05, 0.1
@@ -29,14 +30,7 @@ def unusual_clips(clips: CachedClips) -> list[str]:
     """A sentence on each kind of unusual clip that is frequent among these; none for a set as it should be."""
     once = np.unique(clips.ids, return_index=True)[1]  # few labelled clips may stand in a set again and again
     places = once[np.linspace(0, len(once) - 1, min(len(once), LOOKED_AT)).round().astype(int)] if len(once) else once
-    waves = clips.waves[places]
-    wide = waves.astype(np.float32)
-    silent = np.abs(wide).max(1, initial=0.0) < LEAST_PEAK
-    clipped = (np.abs(wide) >= FULL_SCALE).mean(1) > CLIPPED_SAMPLES
-    offset = ~silent & (np.abs(wide.mean(1)) > wide.std(1))
-    digests = [hashlib.blake2b(wave.tobytes(), digest_size=16).digest() for wave in waves]
-    first = {digest: place for place, digest in reversed(list(enumerate(digests)))}
-    repeated = ~silent & np.array([first[digest] != place for place, digest in enumerate(digests)], dtype=bool)
+    silent, clipped, offset, repeated = _looked_at(clips, places)
     kinds: list[tuple[np.ndarray, float, Callable[[str], str]]] = [
         (silent, SILENT, lambda name: f"silent, such as {name}: leave them out, nothing can be told from them"),
         (
@@ -53,3 +47,22 @@ def unusual_clips(clips: CachedClips) -> list[str]:
             name = clips.ids[places[int(which.argmax())]]
             found.append(f"{which.sum()} of {len(places)} training clips that were looked at are {words(name)}.")
     return found
+
+
+def _looked_at(clips: CachedClips, places: np.ndarray) -> np.ndarray:
+    """Which of the clips at `places` (N,) are silent, clipped, offset and repeated, (4, N)."""
+    kinds = np.zeros((4, len(places)), dtype=bool)
+    digests: set[bytes] = set()
+    step = max(1, AT_A_TIME // clips.waves.shape[1])
+    for start in range(0, len(places), step):
+        waves = clips.waves[places[start : start + step]]
+        wide = waves.astype(np.float32)
+        silent = np.abs(wide).max(1, initial=0.0) < LEAST_PEAK
+        clipped = (np.abs(wide) >= FULL_SCALE).mean(1) > CLIPPED_SAMPLES
+        offset = ~silent & (np.abs(wide.mean(1)) > wide.std(1))
+        kinds[:3, start : start + step] = silent, clipped, offset
+        for place, wave in enumerate(waves, start):
+            digest = hashlib.blake2b(wave.tobytes(), digest_size=16).digest()
+            kinds[3, place] = not kinds[0, place] and digest in digests
+            digests.add(digest)
+    return kinds

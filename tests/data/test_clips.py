@@ -61,6 +61,9 @@ def test_a_set_and_its_splits(file):
         ({"sample_rate": 0}, "sample_rate"),
         ({"clip_s": 0.0}, "clip_s"),
         ({"clip_s": float("nan")}, "clip_s"),
+        ({"clip_s": float("inf")}, "clip_s"),
+        ({"clip_s": 1e305}, "clip_s"),
+        ({"clip_s": -1.0}, "clip_s"),
         ({"limit": 0}, "limit"),
     ],
 )

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,8 @@ import soundfile
 from audiossl import audio
 from audiossl.data import DataConfig, open_clips
 from audiossl.data.cache import cache_clips
-from audiossl.data.clips import hash_split
+from audiossl.data.clips import Clip, hash_split
+from audiossl.data.folder import cut, recording_of
 from audiossl.errors import UserError
 
 RATE = 1000
@@ -66,6 +69,20 @@ def test_auto_takes_a_folder_for_a_folder(tmp_path):
 def test_where_long_files_are_cut(tmp_path, duration_s, starts):
     sound(tmp_path / "a.wav", duration_s)
     assert [clip.start_s for clip in opened(tmp_path)] == starts
+
+
+def test_parts_of_the_longest_recordings_have_ids_of_their_own():
+    parts = cut(Clip("a.wav", Path("a.wav")), 100_002.0, 0.5)  # 28 hours
+    assert [part.id for part in parts[-3:]] == ["a.wav@100000.5s", "a.wav@100001s", "a.wav@100001.5s"]
+    assert len({part.id for part in parts}) == len(parts)
+    assert recording_of(parts[-1]) == "a.wav"
+    assert recording_of(Clip("b.wav@1000001s", Path("b.wav"), start_s=1_000_001.0, duration_s=1.0)) == "b.wav"
+
+
+@pytest.mark.parametrize("clip_s", [0.1, 0.5, 1.0, 10.0])
+def test_ids_of_ordinary_parts_stay_as_they_were(clip_s):
+    parts = cut(Clip("a.wav", Path("a.wav")), 20_000 * clip_s, clip_s)
+    assert [part.id for part in parts] == [f"a.wav@{i * clip_s:.6g}s" for i in range(20_000)]
 
 
 def test_the_parts_of_a_file_hold_all_of_it_in_order_and_share_a_split(tmp_path, monkeypatch):
@@ -130,6 +147,25 @@ def test_damaged_files_stay_in_until_they_are_decoded(tmp_path):
     assert [clip.id for clip in clips] == ["bad.wav", "good.wav"]
     cached = cache_clips(clips, DataConfig(sample_rate=RATE, cache=str(tmp_path / ".cache")))
     assert [id for id, _ in cached.skipped] == ["bad.wav"]
+
+
+def test_a_folder_that_cannot_be_listed_is_left_out_and_named(tmp_path, monkeypatch):
+    sound(tmp_path / "sounds" / "good.wav", 1)
+    sound(tmp_path / "sounds" / "locked" / "hidden.wav", 1)
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    clips = opened(tmp_path / "sounds")
+    cached = cache_clips(clips, DataConfig(sample_rate=RATE, cache=str(tmp_path / "cache")))
+    assert cached.ids == ["good.wav"]
+    ((name, reason),) = cached.skipped
+    assert name == "locked"
+    assert "cannot be listed (Permission denied)" in reason
 
 
 def test_folders_without_audio_are_refused(tmp_path):

@@ -201,13 +201,41 @@ def test_what_cannot_be_folded_is_said(sounds, tmp_path, by, message):
     assert not (tmp_path / "folds").exists()
 
 
+def test_names_that_lists_cannot_hold_are_refused(tmp_path):
+    root = tmp_path / "sounds"
+    for number in range(3):
+        write(root / f"{number}.wav")
+    os.rename(root / "1.wav", os.fsencode(root) + b"/\xff.wav")
+    clips = open_clips(DataConfig(root=str(root), sample_rate=8000, clip_s=0.3))
+    clips = dataclasses.replace(clips, clips=tuple(dataclasses.replace(c, speaker=c.id[0]) for c in clips))
+    with pytest.raises(UserError, match=r"cannot list \\udcff\.wav.*rename"):
+        fold_lists(clips, "speaker", tmp_path / "folds")
+    assert not (tmp_path / "folds").exists()
+
+
+def test_processes_that_write_the_same_lists_do_not_meet(words, tmp_path, monkeypatch):
+    clips, replace = open_clips(words), os.replace
+
+    def meet(part, path):
+        monkeypatch.setattr(os, "replace", replace)
+        folds.append(fold_lists(clips, "speaker", tmp_path / "folds"))
+        replace(part, path)
+
+    folds = []
+    monkeypatch.setattr(os, "replace", meet)
+    folds.append(fold_lists(clips, "speaker", tmp_path / "folds"))
+    assert folds[0] == folds[1]
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_a_stream_and_a_folder_that_is_a_file_are_refused(words, tmp_path):
     stream = ClipStream("hub/set", lambda: iter(()), "its own", "1")
     with pytest.raises(UserError, match="hub/set is read as a stream"):
         fold_lists(stream, "speaker", tmp_path / "folds")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        fold_lists(open_clips(words), "speaker", tmp_path / "file")
+    for folder in (tmp_path / "file", tmp_path / ("x" * 300)):
+        with pytest.raises(UserError, match="cannot be written"):
+            fold_lists(open_clips(words), "speaker", folder)
 
 
 @pytest.mark.data

@@ -8,6 +8,7 @@ import soundfile
 from audiossl import audio
 from audiossl.data import DataConfig, open_clips
 from audiossl.data.cache import cache_clips
+from audiossl.data.hub_rows import open_stream, rows
 from audiossl.errors import UserError
 
 RATE = 8000
@@ -27,7 +28,7 @@ def wav(i: int, n_samples: int = RATE) -> bytes:
     return file.getvalue()
 
 
-def table(n: int = 6, damaged: tuple[int, ...] = ()) -> datasets.Dataset:
+def table(n: int = 6, damaged: tuple[int, ...] = (), split: str | None = None) -> datasets.Dataset:
     content = [b"no audio" if i in damaged else wav(i) for i in range(n)]
     struct = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
     columns = {
@@ -38,7 +39,7 @@ def table(n: int = 6, damaged: tuple[int, ...] = ()) -> datasets.Dataset:
     labels = datasets.ClassLabel(names=["off", "on"])
     plain = datasets.Features({"audio": struct, "label": labels, "speaker": datasets.Value("int64")})
     typed = datasets.Features({"audio": datasets.Audio(), "label": labels, "speaker": datasets.Value("int64")})
-    return datasets.Dataset.from_dict(columns, features=plain).cast(typed)
+    return datasets.Dataset.from_dict(columns, features=plain, split=split).cast(typed)
 
 
 def config_for(tmp_path, root, **more) -> DataConfig:
@@ -130,6 +131,14 @@ def test_long_rows_are_cut_damaged_ones_listed_and_limit_kept(tmp_path):
     assert len(cache_clips(open_clips(few), few)) == 2
 
 
+def test_a_limit_gives_as_many_of_every_split_and_one_at_least(tmp_path):
+    datasets.DatasetDict(train=table(4), validation=table(4), test=table(4)).save_to_disk(tmp_path / "saved")
+    for limit, expected in ((1, [1, 1, 1]), (7, [2, 2, 2])):
+        clips = open_clips(config_for(tmp_path, tmp_path / "saved", limit=limit))
+        splits = [clip.split for clip in clips]
+        assert [splits.count(split) for split in ("training", "validation", "testing")] == expected
+
+
 def test_mistakes_are_named(tmp_path):
     table(2).save_to_disk(tmp_path / "saved")
     with pytest.raises(UserError, match=r"no column 'sound'.*audio, label, speaker.*--data.audio_column"):
@@ -140,6 +149,21 @@ def test_mistakes_are_named(tmp_path):
         open_clips(config_for(tmp_path, tmp_path / "not_there"))
     with pytest.raises(UserError, match=r"needs --data\.root"):
         open_clips(DataConfig(name="hub"))
+
+
+def test_the_splits_of_what_was_saved_to_disk(tmp_path):
+    table(2).save_to_disk(tmp_path / "one")
+    table(3, split="test").save_to_disk(tmp_path / "named")
+    datasets.DatasetDict(train=table(4), test=table(5)).save_to_disk(tmp_path / "two")
+    for name, split, n_rows in (("one", None, 2), ("named", None, 3), ("named", "test", 3), ("two", "test", 5)):
+        config = config_for(tmp_path, tmp_path / name, hub_split=split)
+        assert len(cache_clips(open_clips(config), config)) == n_rows
+        assert len(list(rows(open_stream(str(tmp_path / name), split)))) == n_rows
+    for name, split in (("one", "nonsense"), ("one", "audio"), ("named", "train"), ("two", "nonsense")):
+        with pytest.raises(UserError, match=rf"{name} cannot be opened .*{split}.*check its name"):
+            open_clips(config_for(tmp_path, tmp_path / name, hub_split=split))
+        with pytest.raises(UserError, match=rf"hf:.*{name} cannot be opened .*{split}.*check its name"):
+            open_stream(str(tmp_path / name), split)
 
 
 def test_lists_are_refused_since_they_name_files(tmp_path):

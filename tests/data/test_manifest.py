@@ -64,7 +64,21 @@ def test_known_speakers_decide_the_split(folder):
     rows = "".join(f"sounds/ü {i}.wav,s{i // 3}\n" for i in range(30))
     clips = opened(folder, "path,speaker\n" + rows)
     assert [clip.split for clip in clips] == [hash_split(clip.speaker) for clip in clips]
-    assert "speaker" in clips.split_rule
+    assert clips.split_rule == "80/10/10 by the hash of the speaker"
+
+
+def test_where_a_speaker_is_missing_the_path_decides_and_no_more(folder):
+    rows = "".join(f"sounds/ü {i}.wav,{f's{i // 3}' if i != 4 else ''}\n" for i in range(30))
+    clips = opened(folder, "path,speaker\n" + rows)
+    assert [clip.split for clip in clips] == [hash_split(clip.speaker or clip.id) for clip in clips]
+    assert clips.split_rule == "80/10/10 by the hash of the speaker, or of the path where a speaker is missing"
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_name(folder):
+    soundfile.write(folder / "~tmp.wav", np.ones(RATE, dtype=np.int16), RATE)
+    assert [clip.id for clip in opened(folder, "path\n~tmp.wav\n")] == ["~tmp.wav"]
+    with pytest.raises(UserError, match=r"line 2: the file .*~no-such-user/a\.wav does not exist"):
+        opened(folder, "path\n~no-such-user/a.wav\n")
 
 
 def test_names_of_columns_can_be_chosen(folder):

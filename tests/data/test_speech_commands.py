@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -225,6 +226,13 @@ def test_mistakes_are_told_with_their_remedy(layout: Path, tmp_path_factory: pyt
     (empty / "notes.txt").write_text("no sound")
     with pytest.raises(UserError, match=r"has no <label>/<speaker>_nohash_<n>.wav"):
         open_speech_commands(DataConfig(root=str(empty)))
+
+
+def test_a_name_that_is_no_utf_8_has_a_split(tmp_path: Path) -> None:
+    write(tmp_path / "yes" / os.fsdecode(b"caf\xe9_nohash_0.wav"))
+    (clip,) = open_speech_commands(DataConfig(root=str(tmp_path)))
+    percent = int(hashlib.sha1(b"caf\xe9").hexdigest(), 16) % 2**27 * 100 / (2**27 - 1)
+    assert clip.split == ("validation" if percent < 10 else "testing" if percent < 20 else "training")
 
 
 def test_lists_that_cannot_be_meant_are_refused(layout: Path) -> None:

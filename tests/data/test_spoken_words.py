@@ -204,11 +204,12 @@ def test_an_empty_specification_is_refused(wrong: dict) -> None:
         SpokenWords(**wrong)
 
 
-def test_the_engine_checks_voices_and_starts_from_a_long_path(tmp_path: Path) -> None:
+def test_the_engine_checks_voices_and_starts_from_a_long_path(tmp_path: Path, monkeypatch) -> None:
     long = tmp_path / ("x" * 150)
     long.mkdir()
     (long / "espeak-ng-data").symlink_to(espeak.loader().get_data_path())
-    with closing(espeak.Espeak(str(long / "espeak-ng-data"))) as engine:
+    monkeypatch.setattr(espeak.loader(), "get_data_path", lambda: str(long / "espeak-ng-data"))
+    with closing(espeak.Espeak()) as engine:
         fast, slow = (engine.say("house", "en-us+f3", rate, 50, 50, 100) for rate in (400, 100))
         assert fast.dtype == np.int16
         assert len(slow) > 2 * len(fast) > 0
@@ -216,8 +217,9 @@ def test_the_engine_checks_voices_and_starts_from_a_long_path(tmp_path: Path) ->
             engine.say("house", "en-us+nobody", 150, 50, 50, 100)
         with pytest.raises(UserError, match="choosing the voice 'martian'"):
             engine.say("house", "martian", 150, 50, 50, 100)
+    monkeypatch.setattr(espeak.loader(), "get_data_path", lambda: "/nowhere")
     with pytest.raises(UserError, match=r"does not start with the voices in /nowhere"):
-        espeak.Espeak("/nowhere")
+        espeak.Espeak()
 
 
 def test_noise_has_the_asked_level() -> None:

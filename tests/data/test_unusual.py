@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiossl.data import DataConfig, cache_clips, open_clips
+from audiossl.data import DataConfig, cache_clips, open_clips, unusual
+from audiossl.data.cached import WaveRows
 from audiossl.data.unusual import unusual_clips
 
 RATE, SAMPLES = 8000, 4000
@@ -45,6 +46,18 @@ def test_a_set_of_one_kind_is_named_once(tmp_path, kind):
 def test_a_few_among_many_are_no_news(tmp_path):
     waves = [*map(noise, range(40)), KINDS["silent"](0), KINDS["clipped"](0), KINDS["a constant offset"](0)]
     assert unusual_clips(cached(tmp_path, waves)) == []
+
+
+def test_long_clips_are_looked_at_a_few_at_a_time(tmp_path, monkeypatch):
+    kinds = [make(number) for number in range(5) for make in (*KINDS.values(), noise)]
+    clips = cached(tmp_path, kinds)
+    asked, read = [], WaveRows.__getitem__
+    monkeypatch.setattr(WaveRows, "__getitem__", lambda rows, key: asked.append(len(key)) or read(rows, key))
+    at_once = unusual_clips(clips)
+    monkeypatch.setattr(unusual, "AT_A_TIME", 3 * SAMPLES)
+    assert unusual_clips(clips) == at_once
+    assert [sentence.split(" ")[0] for sentence in at_once] == ["5", "5", "5", "4"]
+    assert asked == [25, *[3] * 8, 1]
 
 
 def test_a_clip_that_stands_in_a_set_again_and_again_is_no_copy(tmp_path):

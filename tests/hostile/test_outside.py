@@ -12,6 +12,7 @@ from fuzzing.sounds import Ear, encoded
 
 from audiossl.cli import main
 from audiossl.data import DataConfig, open_clips
+from audiossl.data.inside import way_out
 from audiossl.embed.sources import find_items
 from audiossl.errors import UserError
 from audiossl.featurize import featurize
@@ -22,13 +23,14 @@ WAYS_OUT = [
     "words/../../secret.wav",
     "link.wav",
     "linked/secret.wav",
+    "deep/../secret.wav",
     "~/secret.wav",
 ]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with sounds, a link to a sound outside and one to the folder outside."""
+    """A folder with sounds, and links to a sound outside, to the folder outside and to one below that."""
     monkeypatch.setenv("HOME", str(tmp_path))
     inside = tmp_path / "shared"
     (inside / "words").mkdir(parents=True)
@@ -36,6 +38,8 @@ def folder(tmp_path, monkeypatch):
         place.write_bytes(encoded("wav"))
     (inside / "link.wav").symlink_to(tmp_path / "secret.wav")
     (inside / "linked").symlink_to(tmp_path)
+    (tmp_path / "other").mkdir()
+    (inside / "deep").symlink_to(tmp_path / "other")
     return inside
 
 
@@ -71,6 +75,14 @@ def test_paths_inside_are_read_however_they_are_written(folder, monkeypatch):
     for name in (str(place), "list.csv", "../shared/list.csv"):
         assert len(open_clips(DataConfig(root=name))) == 2
         assert sum(1 for _ in find_items(name)) == 2
+
+
+def test_folders_are_followed_to_where_they_lead(folder):
+    leaves = way_out(folder)
+    inside = [f"{folder}/{name}" for name in ("words", "words/", "words/.", "words/../a.wav")]
+    # The folder itself is not in it.
+    outside = [f"{folder}/{name}" for name in ("", ".", "words/..", "deep/..", "words/../link.wav")]
+    assert [name for name in inside + outside if leaves(name)] == outside
 
 
 def test_a_manifest_that_is_reached_by_a_link_has_the_folder_that_it_names(folder, tmp_path):
