@@ -96,5 +96,5 @@ def build_compress(config: FrontEndConfig) -> nn.Module:
         raise UserError(f"compress={config.compress!r} is unknown: choose one of {', '.join(COMPRESSIONS)}.")
     if config.compress == "pcen":
         return Pcen(config.sample_rate / config.hop_length, config.floor)
-    # Everything but the Fourier front ends gives powers.
+    # Types that have no such setting give powers.
     return Compress(config.compress, config.floor, getattr(config, "power", 2.0))

@@ -19,7 +19,7 @@ class FrontEndConfig(draccus.ChoiceRegistry):
     # Samples from one frame to the next. 167 in place of BYOL-A's 160, so that one second at 16 kHz makes
     # 1 + 16000 // 167 = 96 frames, a multiple of 32, and a backbone pads nothing.
     hop_length: int = 167
-    # log: natural logarithm of power + floor; db: the same in decibels re full scale; pcen: per-channel energy
+    # log: natural logarithm of power + floor; db: the same in decibels re 1.0; pcen: per-channel energy
     # normalisation, a slow gain control in every row, with floor as its epsilon; none.
     compress: str = "log"
     floor: float = 1e-6

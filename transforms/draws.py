@@ -25,8 +25,8 @@ class Draws:
         self.generator = generator
         self.device = torch.device(device)
 
-    def uniform(self, *shape: int, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
-        """Numbers spread evenly between `low` and `high`, which may be one for all or one each."""
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Numbers spread evenly between `low` and `high`."""
         values = torch.rand(*shape, generator=self.generator)
         return self._move(low + (high - low) * values)
 

@@ -168,6 +168,8 @@ def mean_over_frames(energy: Tensor, starts: Tensor, step: int, n_samples: int, 
     >>> mean_over_frames(energy, torch.zeros(1), 4, n_samples=12, hop_length=4).tolist()
     [[[1.0, 0.5, 1.0, 2.0]]]
     """
+    if energy.device.type == "mps":  # has no float64
+        return mean_over_frames(energy.cpu(), starts.cpu(), step, n_samples, hop_length).to(energy.device)
     n, n_frames = energy.shape[-1], 1 + n_samples // hop_length
     edges = (torch.arange(n_frames + 1, device=energy.device, dtype=torch.float64) - 0.5) * hop_length
     edges[0], edges[-1] = 0.0, n_samples
@@ -217,8 +219,9 @@ class Dwt(FrontEnd):
             starts.append(first_starts(both, level + 1, taps.shape[-1], config.pad_mode))
             filters = both[:1]
         rows = [starts[-1][0], *(pair[1] for pair in reversed(starts))]
-        self.register_buffer("taps", taps, persistent=False)
-        self.register_buffer("starts", torch.stack(rows), persistent=False)
+        # float32, since a buffer of float64 cannot move to MPS.
+        self.register_buffer("taps", taps.float(), persistent=False)
+        self.register_buffer("starts", torch.stack(rows).float(), persistent=False)
 
     def transform(self, wave: Tensor) -> Tensor:
         """Energy a sample of every octave, before compression."""

@@ -29,13 +29,13 @@ def log_mixup_exp(image: Tensor, background: Tensor, share: Tensor) -> Tensor:
     Args:
         image: (B, C, F, T).
         background: of the same shape.
-        share: of the background, (B,), from 0 to below 1.
+        share: of the background, (B,) or, for every point, (B, F, T), from 0 to below 1.
 
     >>> quiet, loud = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
     >>> log_mixup_exp(quiet, loud, torch.tensor([0.0])).abs().max().item()
     0.0
     """
-    share = share[:, None, None, None]
+    share = share[:, None] if share.ndim == 3 else share[:, None, None, None]
     return add_in_power(image + (-share).log1p(), background + share.log())
 
 
@@ -161,12 +161,20 @@ def random_bin_shift(image: Tensor, draws: Draws, most: float) -> Tensor:
 
 def random_warp(image: Tensor, draws: Draws, most: float) -> Tensor:
     """Warp the frequency axis at a place in its middle half, by up to `most` of it, below 0.25."""
-    place = draws.uniform(len(image), low=0.25, high=0.75)
-    return warp_bins(image, place, draws.uniform(len(image), low=-most, high=most))
+    return warp_bins(image, *draw_warps(len(image), draws, most))
+
+
+def draw_warps(n: int, draws: Draws, most: float) -> tuple[Tensor, Tensor]:
+    """Places and shifts (n,) of `random_warp`."""
+    return draws.uniform(n, low=0.25, high=0.75), draws.uniform(n, low=-most, high=most)
 
 
 def random_noise_floor(image: Tensor, draws: Draws, most: float) -> Tensor:
     """A flat background in half of the pictures: from well below the mean of the clips up to `most`."""
-    level = draws.uniform(len(image), low=-4.0, high=most)
-    silent = draws.uniform(len(image)) < 0.5
-    return noise_floor(image, level.masked_fill(silent, -torch.inf))
+    return noise_floor(image, draw_noise_levels(len(image), draws, most))
+
+
+def draw_noise_levels(n: int, draws: Draws, most: float) -> Tensor:
+    """Levels (n,) of `random_noise_floor`, -inf where there is none."""
+    level = draws.uniform(n, low=-4.0, high=most)
+    return level.masked_fill(draws.coins(n, 0.5), -torch.inf)

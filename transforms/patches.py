@@ -221,11 +221,9 @@ class Patches(nn.Module):
         if config.band_shift:
             numbers["shift"] = draws.uniform(n, low=-config.band_shift, high=config.band_shift)
         if config.band_warp:
-            numbers["warp_place"] = draws.uniform(n, low=0.25, high=0.75)
-            numbers["warp"] = draws.uniform(n, low=-config.band_warp, high=config.band_warp)
+            numbers["warp_place"], numbers["warp"] = augment.draw_warps(n, draws, config.band_warp)
         if config.noise:
-            level, without = draws.uniform(n, low=-4.0, high=config.noise), draws.coins(n, 0.5)
-            numbers["noise"] = level.masked_fill(without, -torch.inf)
+            numbers["noise"] = augment.draw_noise_levels(n, draws, config.noise)
         for name, most in (("gain", config.gain), ("begin", config.fader), ("end", config.fader)):
             if most:
                 numbers[name] = draws.uniform(n, low=-most, high=most)

@@ -76,7 +76,7 @@ class AveragedBank(nn.Module):
         middles = self.around + self.hop_length * torch.arange(self.period, dtype=torch.float64)
         places = torch.arange(0, float(middles[-1]) + self.around + step, step, dtype=torch.float64)
         phi = torch.exp(-0.5 * ((places[:, None] - middles) / deviation) ** 2)
-        self.register_buffer("weights", phi / phi.sum(0), persistent=False)
+        self.register_buffer("weights", (phi / phi.sum(0)).float(), persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         """Averaged modulus, or power, of every wavelet and frame."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .draws import Draws
-from .image import add_in_power
+from .image import log_mixup_exp
 from .view_config import MultiCropConfig
 
 
@@ -82,6 +82,6 @@ def _box(share: Tensor, size: tuple[int, int], draws: Draws) -> Tensor:
 
 def _mix(image: Tensor, other: Tensor, share: Tensor) -> Tensor:
     """`log_mixup_exp` with a share for every point (n, F, T), either sound alone where it is 0 or 1."""
+    mixed = log_mixup_exp(image, other, share)
     share = share[:, None]
-    mixed = add_in_power(image + (-share).log1p(), other + share.log())
     return torch.where(share == 0.0, image, torch.where(share == 1.0, other, mixed))

@@ -35,7 +35,8 @@ class TwoViews(nn.Module):
         n_channels: C of the picture.
 
     Shape: image (B, C, F, T), or two pictures of the same clips, differently heard, one for each view, to `Views` with
-    one group of images (2 B, C, F, T') and boxes (2, B, 4). A picture's gradient flows through.
+    one group of images (2 B, C, F', T'), sides rounded to multiples of 16, and boxes (2, B, 4). A picture's gradient
+    flows through.
     Raises UserError when a view is longer than a clip.
 
     >>> views = TwoViews(TwoViewsConfig(memory=8), (64, 96), clip_s=1.0)

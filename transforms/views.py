@@ -51,7 +51,7 @@ class MultiCrop(nn.Module):
 
     Shape: image (B, C, F, T), or a list of pictures of the same clips, differently heard, to `Views`; of n pictures,
     view v shows the one at v modulo n. A picture's gradient flows through (a front end may be learned).
-    Raises UserError when a view is larger than the clip can fill or has no room for a region.
+    Raises UserError when a view is longer than a clip.
 
     >>> views = MultiCrop(MultiCropConfig(n_locals=3), (64, 96), clip_s=1.0)
     >>> out = views(torch.randn(4, 1, 64, 96), torch.Generator().manual_seed(0))

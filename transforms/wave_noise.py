@@ -60,7 +60,7 @@ class Noise(WaveAugmentation):
         probability: share of the clips.
         snr_db: range of signal to noise, both as mean power over the clip.
         colour: white, pink, or folder for excerpts of `bank`.
-        bank: recordings (N, S'), floats or int16, each as long as the shortest, at the clips' sample rate.
+        bank: recordings (N, S'), floats or int16, at the clips' sample rate; a row begins anew at its end.
 
     Raises UserError for colour folder without a bank.
     """

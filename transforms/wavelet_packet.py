@@ -71,8 +71,8 @@ class WaveletPacket(FrontEnd):
         for level in range(config.level):
             filters = longer_filters(filters, taps, level).flatten(0, 1)
         starts = first_starts(filters[frequency_order(config.level)], config.level, taps.shape[-1], config.pad_mode)
-        self.register_buffer("taps", taps, persistent=False)
-        self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("taps", taps.float(), persistent=False)
+        self.register_buffer("starts", starts.float(), persistent=False)
 
     def transform(self, wave: Tensor) -> Tensor:
         """Energy a sample of every band, before compression."""

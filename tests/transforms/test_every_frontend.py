@@ -49,6 +49,12 @@ def test_any_length_gives_the_stated_shape(kind, n_samples):
 
 
 @EVERY
+def test_no_buffer_is_of_a_type_that_some_devices_lack(kind):
+    kinds = {buffer.dtype for buffer in build(kind).buffers()}
+    assert not kinds & {torch.float64, torch.complex128}  # MPS has neither
+
+
+@EVERY
 def test_frequencies_ascend_within_the_band(kind):
     hz = build(kind).frequencies
     assert hz.shape == (build(kind).n_bins,)
