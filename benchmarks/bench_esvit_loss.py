@@ -107,9 +107,10 @@ def plain(x: Inputs, centring: str) -> Tensor:
             if v == i:
                 continue
             of_view = -(q_views[i] * functional.log_softmax(s_views[v], -1)).sum(-1).mean()
-            cosine = functional.normalize(features[v], dim=-1) @ functional.normalize(
-                x.teacher_features[i], dim=-1
-            ).transpose(1, 2)
+            with torch.autocast(DEVICE, enabled=False):  # in bf16 other regions would be matched, and nothing be equal
+                cosine = functional.normalize(features[v], dim=-1) @ functional.normalize(
+                    x.teacher_features[i], dim=-1
+                ).transpose(1, 2)
             match = cosine.argmax(-1, keepdim=True).expand(-1, -1, q_regions.shape[-1])
             q = q_regions[i].gather(1, match)
             of_region = -(q * functional.log_softmax(s_regions[v], -1)).sum(-1).mean()
