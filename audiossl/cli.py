@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,7 +160,7 @@ def download(given: argparse.Namespace) -> int:
     from audiossl.data.download import SPEECH_COMMANDS, fetch
     from audiossl.data.speech_commands import looks_like
 
-    root = Path(given.root).expanduser()
+    root = Path(os.path.expanduser(given.root))
     if root.exists() and not (root.is_dir() and (looks_like(root) or not any(root.iterdir()))):
         raise UserError(f"--root {root} exists and is not Speech Commands: choose a new folder.")
     there = looks_like(root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def _clips(folder: str, sample_rate: int, most_s: float) -> tuple[list[np.ndarra
     """Waves of recordings below a folder, their first `most_s` seconds, and the names of the folders they lie in."""
     from audiossl import audio
 
-    place = Path(folder).expanduser()
+    place = Path(os.path.expanduser(folder))
     files = audio.find_audio(place) if place.is_dir() else []
     if not files:
         raise UserError(f"--calibrate {place} holds no recordings: give a folder of recordings like those to come.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -219,14 +218,24 @@ def views(arguments: list[str]) -> int:
         print(_views_help(*KINDS[given.kind], flags))
         return 0
     path = check_page(given.output)
-    recipe = KINDS[given.kind][0]
-    config: Any = parse(import_module(f"audiossl.recipes.{recipe}").Config, recipe, flags, preset=PRESET)
+    config = _views_config(given.kind, flags)
     from audiossl.explain.view_page import examine, write_view_page
 
     shown = examine(config.data, config.frontend, config.views, config.run.seed, N_CLIPS)
     write_view_page(path, shown)
     print(f"{path}: views of {len(shown.waves)} clips; open it in a browser")
     return 0
+
+
+def _views_config(kind: str, flags: list[str]) -> Any:
+    from audiossl.recipes import byol_speechcommands, emp_ssl_speechcommands, esvit_speechcommands
+
+    of_kind: dict[str, type] = {
+        "multi_crop": esvit_speechcommands.Config,
+        "two_views": byol_speechcommands.Config,
+        "patches": emp_ssl_speechcommands.Config,
+    }
+    return parse(of_kind[kind], KINDS[kind][0], flags, preset=PRESET)
 
 
 def _views_help(recipe: str, flags_type: type, arguments: list[str]) -> str:

@@ -53,7 +53,7 @@ class FolderCache:
     """
 
     def __init__(self, folder: str):
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
 
     def place(self, key: str) -> Path:
         """File of a key."""

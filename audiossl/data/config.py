@@ -83,7 +83,7 @@ class DataConfig:
         """Folder of the lists that split the clips of `root`; raises UserError when `lists` holds none."""
         if self.lists is None:
             return root
-        folder = Path(self.lists).expanduser()
+        folder = Path(os.path.expanduser(self.lists))
         if not any((folder / name).is_file() for name in LISTS.values()):
             raise UserError(f"--data.lists {folder} holds no {' and no '.join(LISTS.values())}: name their folder.")
         return folder
@@ -103,7 +103,7 @@ def cache_root(config: DataConfig) -> Path:
     """Folder of every cache of this machine: `config.cache`, $AUDIOSSL_CACHE, or the platform's."""
     chosen = config.cache or os.environ.get("AUDIOSSL_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     # Imported late: pooch brings an HTTP client along.
     import pooch
 

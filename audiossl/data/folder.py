@@ -7,6 +7,7 @@ it, as in Speech Commands), these decide.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ def open_folder(config: DataConfig) -> ClipSet:
     The label is the first folder below the root, none for files that lie in the root itself.
     Raises `UserError` when the root is no folder, holds no audio, or a list names none of its files.
     """
-    root = Path(config.root or "").expanduser()
+    root = Path(os.path.expanduser(config.root or ""))
     files = audio.find_audio(root)
     if not files:
         raise UserError(_nothing_found(root))

@@ -99,7 +99,7 @@ def _from_table(recordings: dict[str, Clip], by: str) -> dict[str, str]:
 def _rows(path: str, column: str) -> list[dict[str, str]]:
     """The lines of a table that has this column, without empty cells."""
     try:
-        with open(Path(path).expanduser(), encoding="utf-8-sig", newline="") as file:
+        with open(Path(os.path.expanduser(path)), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             names = list(reader.fieldnames or [])
             rows = [{name: (row[name] or "").strip() for name in names} for row in reader]

@@ -27,7 +27,7 @@ def open_manifest(config: DataConfig) -> ClipSet:
     Raises `UserError`, with the line where there is one, for a column that is missing, a file that does not
     exist, is listed twice or lies outside of the CSV file's folder, and a split of an unknown name.
     """
-    path = Path(config.root or "").expanduser()
+    path = Path(os.path.expanduser(config.root or ""))
     recordings = _read(path, config)
     if config.lists is not None:
         rule, recordings = split_by_lists(recordings, path, config.lists_folder(path.parent))

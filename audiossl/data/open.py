@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def resolve(config: DataConfig) -> DataConfig:
     if config.name == "auto":
         if config.root is None:
             return replace(config, name="spoken_words")
-        root = Path(config.root).expanduser()
+        root = Path(os.path.expanduser(config.root))
         if config.download and not root.exists():
             return replace(config, name="speech_commands")  # the only archive there is to fetch
         _must_exist(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_impulses(folder: Path, sample_rate: int) -> Tensor:
 
 
 def _folder(name: str, flag: str) -> Path:
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     if not name or not folder.is_dir():
         raise UserError(f"{flag} {name!r} is not a folder: give a folder of recordings.")
     if not audio.find_audio(folder):

@@ -86,7 +86,7 @@ def looks_like(root: str | Path) -> bool:
     Longer recordings under such names are a folder of labelled sounds: as Speech Commands, all but a second of each
     would be lost.
     """
-    root = Path(root).expanduser()
+    root = Path(os.path.expanduser(root))
     first = min(_files(root), default=None) if root.is_dir() else None
     if first is None:
         return False
@@ -120,7 +120,7 @@ def speaker_of(file_name: str) -> str:
 
 def _root(config: DataConfig) -> Path:
     if config.root is not None:
-        root = Path(config.root).expanduser()
+        root = Path(os.path.expanduser(config.root))
     elif config.download:
         root = cache_root(config) / f"speech_commands_{config.version}"
     else:

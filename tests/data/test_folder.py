@@ -200,3 +200,9 @@ def test_esc10_as_a_folder():
     wave = clips[0].wave(16000, at_most_s=5.0)  # some are a millisecond longer
     assert wave.shape == (80000,)
     assert 0 < np.abs(wave).max() <= 1.5
+
+
+@pytest.mark.parametrize("name", ["auto", "folder", "manifest", "speech_commands"])
+def test_the_home_of_nobody_is_no_folder(name):
+    with pytest.raises(UserError, match="~nobody-of-that-name"):
+        open_clips(DataConfig(name=name, root="~nobody-of-that-name"))
