@@ -122,7 +122,7 @@ class GraphBagOfPatches(BagOfPatches):
         (f, t), n_clips = self.size, image.shape[0]
         missing: Any = torch.sym_max(t - image.shape[3], 0)
         image = functional.pad(image, (0, missing))
-        n_columns = self._columns(image.shape[3])
+        n_columns = self.columns(image.shape[3])
         rows = _spans(spread(self.image_size[0] - f, self.n_rows, image.device), f)
         frames = _spans(spread(image.shape[3] - t, n_columns, image.device), t)
         patches = image.index_select(2, rows).index_select(3, frames)

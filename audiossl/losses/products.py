@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
+_BACKENDS: Any = torch.backends  # whose types lack `mkldnn.matmul`
 # By device: the switch of its products, and the quickest arithmetic that still has float32 sums.
-_QUICKER: dict[str, tuple[Any, str]] = {
-    "cpu": (torch.backends.mkldnn.matmul, "bf16"),
-    "cuda": (torch.backends.cuda.matmul, "tf32"),
-}
+_QUICKER = {"cpu": (_BACKENDS.mkldnn.matmul, "bf16"), "cuda": (_BACKENDS.cuda.matmul, "tf32")}
 
 
 @contextlib.contextmanager
