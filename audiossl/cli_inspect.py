@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ Without --data.root it shows the synthetic words. Defaults stand in brackets; a 
 
   -o, --output FILE.html            where to write the page [views.html]
   --kind KIND                       multi_crop (EsViT), two_views (BYOL) or patches (EMP-SSL) [multi_crop]
-  --preset NAME                     settings that ship with the recipe: {}
+  --preset NAME                     settings that ship with the recipe:
+{}
   --config FILE.yaml                settings from a file, such as the config.yaml of a run
   --run.seed int                    another seed draws other views [0]
 """
@@ -244,7 +246,8 @@ def _views_help(recipe: str, flags_type: type, arguments: list[str]) -> str:
     # The help of a recipe from its first section on; what comes before is said otherwise here.
     flags = help_text(flags_type, recipe, [], None, type_flags(flags_type, arguments)).partition("\ndata: ")[2]
     flags = flags.partition("\nrun: ")[0].rstrip()
-    return f"{VIEWS_USAGE.format(', '.join(presets(recipe)))}\ndata: {flags}\n\n{VIEWS_EXAMPLE}"
+    names = textwrap.fill(", ".join(presets(recipe)), width=80, initial_indent=" " * 36, subsequent_indent=" " * 36)
+    return f"{VIEWS_USAGE.format(names)}\ndata: {flags}\n\n{VIEWS_EXAMPLE}"
 
 
 def check_page(name: str) -> Path:
