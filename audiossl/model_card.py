@@ -24,9 +24,9 @@ def model_card(encoder: AudioEncoder, name: str, extra: Mapping[str, Any]) -> st
         "Backbone": f"{backbone.name}, {parameters / 1e6:.2f} M parameters, pooling {backbone.pool}",
         "Embedding": f"{encoder.dim} numbers a clip; regions of {encoder.backbone.dim}",
         **_bag(encoder),
-        **{str(key): value for key, value in extra.items()},
+        **extra,
     }
-    rows = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
+    rows = "\n".join(f"| {key} | {_one_line(value)} |" for key, value in facts.items())
     return f"""---
 library_name: audiossl
 pipeline_tag: feature-extraction
@@ -61,7 +61,7 @@ def classifier_card(classifier: Classifier, name: str, extra: Mapping[str, Any])
         "Input": f"mono wave at {classifier.sample_rate} Hz; trained on clips of {classifier.clip_s:g} s",
         "Labels": f"{len(classifier.labels)}, a sound has {kind}: {', '.join(shown)}",
         "Unknown": f"below a probability of {classifier.unknown_below:.3f}" if classifier.unknown_below else "never",
-        **{str(key): value for key, value in extra.items()},
+        **extra,
     }
     rows = "\n".join(f"| {key} | {_one_line(value)} |" for key, value in facts.items())
     return f"""---

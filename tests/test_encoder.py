@@ -118,6 +118,13 @@ def test_folder_in_the_hugging_face_manner(folder):
     assert "| epochs | 3 |" in card
 
 
+def test_facts_of_a_card_are_one_cell_each(tmp_path):
+    build("resnet10").save_pretrained(tmp_path / "kept", extra={"words": "yes|no\nmaybe", "scores": {"knn": 90.5}})
+    card = (tmp_path / "kept" / "README.md").read_text()
+    assert r"| words | yes\|no maybe |" in card
+    assert '| scores | {"knn": 90.5} |' in card
+
+
 def test_opening_leaves_the_callers_draws_alone(folder):
     torch.manual_seed(5)
     expected = torch.rand(3)
