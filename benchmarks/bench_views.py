@@ -1,12 +1,13 @@
 """Views and augmentations: against loops over clips at the same draws, and beside the training step that they feed.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_views.py
+    python benchmarks/bench_views.py
 
 The loop is BYOL-A's way: for each clip mix in another, paste into a canvas, slice, interpolate, add a line.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -21,16 +22,15 @@ from audiossl.transforms import (
     WaveAugment,
     WaveAugmentConfig,
 )
-from audiossl.transforms import image as augment
-from audiossl.transforms.crop import Plan, plan_of, random_boxes, resample_boxes, resample_by
+from audiossl.transforms.crop import random_boxes
 from audiossl.transforms.draws import Draws
-from audiossl.transforms.mixup import mix_power
 from timing import compare
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from audiossl.backbones import BackboneConfig, build_backbone
 from audiossl.methods.esvit import EsViT, EsViTConfig
+from audiossl.run.freed_memory import keep_freed_memory
 
 B = 256
 STEP_CLIPS = 64  # of the step that views feed: with 256 it would take a minute
@@ -65,69 +65,60 @@ def fade_one(image: Tensor, begin: float, end: float) -> Tensor:
     return image + torch.linspace(begin, end, image.shape[-1], dtype=image.dtype)
 
 
-def loops(size: tuple[int, int], threads: int) -> None:
-    """Crop, mixup and fader of a batch against the same clip by clip."""
-    draws = Draws(torch.Generator().manual_seed(0))
-    image, other = torch.randn(2, B, 1, *size)
-    power = other.exp()
-    share = draws.uniform(B, high=0.4)
-    boxes = random_boxes(draws, B, size, (1.0, 1.5), [0.6, 1.5], [0.6, 1.5])
-    begin, end = draws.uniform(2, B, low=-1.0, high=1.0)
-    shares, sides = share.tolist(), list(zip(*(side.tolist() for side in boxes), strict=True))
-    ends = list(zip(begin.tolist(), end.tolist(), strict=True))
+def by_loop(image: Tensor, config: TwoViewsConfig) -> Tensor:
+    """Two views of every clip, one after the other, at the draws of `TwoViews` and with its memory full of `image`."""
+    n_views, draws = 2 * len(image), Draws(generator())
+    draws.integers(len(image), below=1)
+    canvas = (config.canvas_band, config.canvas_time)
+    boxes = random_boxes(draws, n_views, image.shape[2:], canvas, config.band_scale, config.time_scale)
+    sides = list(zip(*(side.tolist() for side in boxes), strict=True))
+    shares = draws.uniform(n_views, high=config.mixup).tolist()
+    begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader).tolist()
+    others = draws.integers(n_views, below=len(image)).tolist() if config.mixup else []
+    views = []
+    for v in range(n_views):
+        view = image[v % len(image)]
+        if config.mixup:
+            view = mix_one(view, image[others[v]], shares[v])
+        view = crop_one(view, *sides[v])
+        if config.fader:
+            view = fade_one(view, begin[v], end[v])
+        views.append(view)
+    joined = torch.stack(views)
+    return (joined - joined.mean()) / joined.std() if config.renormalise else joined
 
-    def mix_loop(image: Tensor, other: Tensor) -> Tensor:
-        return torch.stack([mix_one(image[b], other[b], shares[b]) for b in range(B)])
 
-    def crop_loop(image: Tensor) -> Tensor:
-        return torch.stack([crop_one(image[b], *sides[b]) for b in range(B)])
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
-    def fade_loop(image: Tensor) -> Tensor:
-        return torch.stack([fade_one(image[b], *ends[b]) for b in range(B)])
 
-    def all_loop(image: Tensor, other: Tensor) -> Tensor:
-        one = [fade_one(crop_one(mix_one(image[b], other[b], shares[b]), *sides[b]), *ends[b]) for b in range(B)]
-        return torch.stack(one)
-
-    def all_batch() -> Tensor:
-        out, plan = torch.empty_like(image), plan_of(boxes, size, size)
-        for at in range(0, B, step):
-            rows = slice(at, at + step)
-            piece = mix_power(image[rows], power[rows], share[rows])
-            piece = resample_by(piece, Plan(*(part[rows] for part in plan)))
-            out[rows] = augment.linear_fader(piece, begin[rows], end[rows])
-        return out
-
-    step = 2**17 // (size[0] * size[1])
-    pairs: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor], Callable[[], Tensor]]] = {
-        "mixup": (
-            lambda: mix_loop(image, other),
-            lambda: mix_power(image, power, share),
-            lambda: mix_loop(image.double(), other.double()),
-        ),
-        "crop": (
-            lambda: crop_loop(image),
-            lambda: resample_boxes(image, boxes, size),
-            lambda: crop_loop(image.double()),
-        ),
-        "fader": (
-            lambda: fade_loop(image),
-            lambda: augment.linear_fader(image, begin, end),
-            lambda: fade_loop(image.double()),
-        ),
-        "all three": (
-            lambda: all_loop(image, other),
-            all_batch,
-            lambda: all_loop(image.double(), other.double()),
-        ),
+def loops(size: tuple[int, int]) -> None:
+    """What `TwoViews` makes, against the same clip by clip at the same draws: on one thread, and on all cores."""
+    image = torch.randn(B // 2, 1, *size)
+    cases: dict[str, dict[str, Any]] = {
+        "crop": {"mixup": 0.0, "fader": 0.0, "renormalise": False},
+        "crop and fader": {"mixup": 0.0, "renormalise": False},
+        "mixup, crop and fader": {"renormalise": False},
+        "and normalised": {},
     }
-    for name, (loop, batch, exact) in pairs.items():
-        error = [float((call().double() - exact()).abs().max()) for call in (loop, batch)]
-        title = (
-            f"{name}, B={B}, {size[0]} x {size[1]}: loop and batch within {error[0]:.1e} and {error[1]:.1e} of float64"
-        )
-        medians = compare(title, {"batch": batch, "loop over clips": loop}, "batch", threads=threads)
-        print(f"\n{name}: {medians['loop over clips'] / medians['batch']:.1f} times as fast as the loop")
+    for name, settings in cases.items():
+        config = TwoViewsConfig(memory=B // 2, **settings)
+        views = TwoViews(config, size, 1.0)
+        views(image, generator())  # fills the memory
+
+        def batch(views: TwoViews = views) -> Tensor:
+            return views(image, generator()).images[0]
+
+        def loop(config: TwoViewsConfig = config) -> Tensor:
+            return by_loop(image, config)
+
+        exact = by_loop(image.double(), config)
+        errors = " and ".join(f"{float((call() - exact).abs().max()):.1e}" for call in (loop, batch))
+        title = f"{name}, {B} views of {size[0]} x {size[1]}: loop and batch within {errors} of float64"
+        for threads in sorted({1, os.cpu_count() or 1}):
+            calls = {"batch": batch, "loop over clips": loop}
+            medians = compare(title, calls, "batch", threads=threads, wall=threads > 1)
+            print(f"\n{name}: {medians['loop over clips'] / medians['batch']:.1f} times as fast as the loop")
 
 
 def views_and_waves() -> None:
@@ -140,7 +131,7 @@ def views_and_waves() -> None:
         "20 patches, nothing but cut": Patches(PatchesConfig(mixup=0.0, fader=0.0), (64, 96), 1.0),
     }
     calls: dict[str, Callable[[], object]] = {
-        name: (lambda views=views: views(image, torch.Generator().manual_seed(0)))  # type: ignore[misc]
+        name: (lambda views=views: views(image, generator()))  # type: ignore[misc]
         for name, views in kinds.items()
     }
     medians = compare(f"views of {B} clips of 64 x 96", calls, "two global and four local", rounds=7)
@@ -148,7 +139,7 @@ def views_and_waves() -> None:
     waves: dict[str, Callable[[], object]] = {}
     for name, value in WAVES.items():
         module = WaveAugment(WaveAugmentConfig(**{name: value}), RATE)
-        waves[name] = lambda module=module: module(wave, torch.Generator().manual_seed(0))  # type: ignore[misc]
+        waves[name] = lambda module=module: module(wave, generator())  # type: ignore[misc]
     compare(f"waveform augmentations of {B} clips of 1 s", waves, "gain_db", rounds=5)
 
 
@@ -163,13 +154,13 @@ def share_of_a_step() -> None:
         "head_batch_norm": True,
     }
     method = EsViT(build_backbone(BackboneConfig(name="swin_micro"), (64, 96)), EsViTConfig(**settings)).train()
-    drawn = views(image, torch.Generator().manual_seed(0))
+    drawn = views(image, generator())
 
     def step() -> None:
         method.zero_grad()
         method(drawn, 0.04).loss.backward()
 
-    calls = {"EsViT step": step, "views": lambda: views(image, torch.Generator().manual_seed(0))}
+    calls = {"EsViT step": step, "views": lambda: views(image, generator())}
     medians = compare(
         f"swin_micro, {STEP_CLIPS} clips, 2 global and 4 local views of 64 x 96", calls, "EsViT step", rounds=1
     )
@@ -177,8 +168,9 @@ def share_of_a_step() -> None:
 
 
 def main() -> None:
-    loops((64, 96), threads=1)
-    loops((32, 48), threads=1)
+    keep_freed_memory()  # as every run does
+    for size in ((64, 96), (32, 48)):
+        loops(size)
     views_and_waves()
     share_of_a_step()
 

@@ -8,25 +8,22 @@ from torch import Tensor, nn
 from .draws import Draws
 
 
-def mix_power(image: Tensor, power: Tensor, share: Tensor) -> Tensor:
-    """Mix a sound in that is given as e^background: ln((1 - share) e^image + share e^background).
+def mix_powers(power: Tensor, background: Tensor, share: Tensor) -> Tensor:
+    """Mix two sounds that are given as e^image: ln((1 - share) power + share background).
 
     The same as `audiossl.transforms.image.log_mixup_exp` to rounding, for normalised pictures (e^image must be
-    a float32, so up to 80), with one exponential less.
+    a float32, so up to 80), without an exponential where the powers are kept.
 
     Args:
-        image: (B, C, F, T).
-        power: e^background, of the same shape.
+        power: e^image, (B, C, F, T).
+        background: of the same shape.
         share: of the background, (B,), from 0 to below 1.
 
-    >>> image = torch.full((1, 1, 1, 1), 2.0)
-    >>> mix_power(image, torch.zeros(1, 1, 1, 1).exp(), torch.tensor([0.5])).item() # ln((e^2 + 1) / 2)
+    >>> power = torch.full((1, 1, 1, 1), 2.0).exp()
+    >>> mix_powers(power, torch.zeros(1, 1, 1, 1).exp(), torch.tensor([0.5])).item()  # ln((e^2 + 1) / 2)
     1.4337...
     """
-    share = share[:, None, None, None]
-    if torch.is_grad_enabled() and (image.requires_grad or power.requires_grad):  # in place, gradients would be lost
-        return image.exp().lerp(power, share).log()
-    return image.exp().lerp_(power, share).log_()
+    return power.lerp(background, share[:, None, None, None]).log_()
 
 
 class MixupMemory(nn.Module):
@@ -41,8 +38,8 @@ class MixupMemory(nn.Module):
         image_size: (C, F, T) of a picture.
 
     >>> memory = MixupMemory(4, (1, 2, 2))
-    >>> memory.remember(torch.zeros(3, 1, 2, 2))
-    >>> memory.remember(torch.ones(3, 1, 2, 2))
+    >>> memory.remember(torch.zeros(3, 1, 2, 2).exp())
+    >>> memory.remember(torch.ones(3, 1, 2, 2).exp())
     >>> len(memory), memory.power[:, 0, 0, 0].log().round().tolist()
     (4, [1.0, 1.0, 0.0, 1.0])
     """
@@ -55,26 +52,26 @@ class MixupMemory(nn.Module):
         # Rows of the memory that this step has replaced, and what stood there before; None: nobody will ask.
         self._replaced: list[tuple[Tensor, Tensor]] | None = None
         self._seen_before = 0
-        # Kept as e^image, which saves an exponential at each drawing.
+        # Kept as e^image, which saves an exponential at each mixing.
         self.register_buffer("power", torch.zeros(n_clips, *image_size))
 
     def __len__(self) -> int:
         return min(self.n_seen, self.n_clips)
 
     @torch.no_grad()
-    def remember(self, image: Tensor) -> None:
-        """Keep a batch of pictures (B, C, F, T), or as many of its last as there is room for."""
-        image = image[-self.n_clips :]
+    def remember(self, power: Tensor) -> None:
+        """Keep a batch of pictures, as e^image (B, C, F, T), or as many of its last as there is room for."""
+        power = power[-self.n_clips :]
         first = self.n_seen % self.n_clips
-        room = min(len(image), self.n_clips - first)
+        room = min(len(power), self.n_clips - first)
         for rows, new in (
-            (self.power[first : first + room], image[:room]),
-            (self.power[: len(image) - room], image[room:]),
+            (self.power[first : first + room], power[:room]),
+            (self.power[: len(power) - room], power[room:]),
         ):
             if self._replaced is not None:
                 self._replaced.append((rows, rows.clone()))
-            torch.exp(new, out=rows)
-        self.n_seen += len(image)
+            rows.copy_(new)
+        self.n_seen += len(power)
 
     def begin_step(self) -> None:
         """Keep what is replaced from here on, so that `undo_step` can put it back."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .crop import Boxes, plan_of
+from .crop import taps_of
 
 Size = tuple[int, int]
 
@@ -35,11 +35,10 @@ def cut_stretched(image: Tensor, windows: Windows, size: Size) -> Tensor:
 
     Equal to `interpolate(mode="linear", align_corners=False)` of each window cut out.
     """
-    height = torch.full_like(windows.row, size[0])
-    boxes = Boxes(windows.row, height, windows.frame, windows.n_frames)
-    plan = plan_of(boxes, (image.shape[2], image.shape[3]), size, "bilinear")
-    weights = plan.frame_weights.to(image.dtype)[:, None, None]
-    early, late = (_points(image, windows, size[0], plan.frames[..., k]) * weights[..., k] for k in (0, 1))
+    n_frames = image.shape[3]
+    taps, weights = taps_of(windows.frame, windows.n_frames, n_frames, size[1], n_frames, "bilinear")
+    frames, weights = taps.long(), weights.to(image.dtype)[:, None, None]
+    early, late = (_points(image, windows, size[0], frames[..., k]) * weights[..., k] for k in (0, 1))
     return early + late
 
 

@@ -21,7 +21,7 @@ from audiossl.errors import UserError
 from . import image as augment
 from .crop import view_size
 from .draws import Draws
-from .mixup import mix_power
+from .mixup import mix_powers
 from .patch_cut import Size, Windows, cut, cut_stretched
 from .view_config import PatchesConfig, shown
 from .views import Views
@@ -198,7 +198,7 @@ class Patches(nn.Module):
         numbers = {name: x[which].flatten(0, 1) for name, x in drawn.numbers.items()}
         if "other" in numbers:
             background = cut_all(image, drawn.windows(numbers["other"]), self.size)
-            patches = mix_power(patches, background.exp(), numbers["share"])
+            patches = mix_powers(patches.exp(), background.exp(), numbers["share"])
         patches = _vary(patches, numbers)
         if self.config.band_channel:
             rows = windows.row[:, None] + torch.arange(self.size[0], device=image.device)

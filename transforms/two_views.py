@@ -8,7 +8,7 @@ views' backgrounds are older than the batch, where BYOL-A's could be the clip it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from audiossl.errors import UserError
 
 from . import image as augment
-from .crop import Boxes, Plan, plan_of, random_boxes, resample_by, view_size
+from .crop import Boxes, plan_of, random_boxes, resample_by, view_size
 from .draws import Draws
-from .mixup import MixupMemory, mix_power
+from .mixup import MixupMemory, mix_powers
 from .view_config import TwoViewsConfig, shown
 from .views import Views
 
-PIECE = 2**17  # numbers of pictures at a time on a CPU: what is made in passing then stays in its cache
+PIECE = 2**18  # numbers of pictures at a time and core of a CPU: what is made in passing then stays in its cache
 
 
 class TwoViews(nn.Module):
@@ -57,6 +57,7 @@ class TwoViews(nn.Module):
         self.segment = min(self.n_frames, max(1, round(self.n_frames * config.view_s / clip_s)))
         self.size = view_size(self.n_bins, self.segment)
         self.memory = MixupMemory(config.memory, (n_channels, self.n_bins, self.segment)) if config.mixup else None
+        self.canvas = int(self.n_bins * config.canvas_band), int(self.segment * config.canvas_time)
 
     def forward(self, image: Tensor | Sequence[Tensor], generator: torch.Generator | None = None) -> Views:
         """Draw two views of a batch of pictures (B, C, F, T)."""
@@ -64,14 +65,13 @@ class TwoViews(nn.Module):
         draws, config = Draws(generator, pictures[0].device), self.config
         n_clips = len(pictures[0])
         first = draws.integers(n_clips, below=self.n_frames - self.segment + 1)
-        image = torch.cat([_segments(picture, first, self.segment) for picture in pictures])
+        seen = [_segments(picture, first, self.segment) for picture in pictures]
+        image = torch.cat(seen) if len(seen) > 1 else seen[0]
         canvas = (config.canvas_band, config.canvas_time)
         boxes = random_boxes(
             draws, 2 * n_clips, (self.n_bins, self.segment), canvas, config.band_scale, config.time_scale
         )
         view = self._views(image, draws, boxes)
-        if self.memory is not None:
-            self.memory.remember(image[:n_clips])
         if config.band_shift:
             view = augment.random_bin_shift(view, draws, config.band_shift)
         if config.band_warp:
@@ -83,23 +83,22 @@ class TwoViews(nn.Module):
         return Views([view], self._boxes(boxes, first))
 
     def _views(self, image: Tensor, draws: Draws, boxes: Boxes) -> Tensor:
-        """Mix, cut and fade both views of all clips, whose boxes these are, on a CPU a few pictures at a time."""
+        """Mix, cut and fade both views of all clips, whose boxes these are, on a CPU a few clips at a time."""
         n_views, config = len(boxes.frame), self.config
         share = draws.uniform(n_views, high=config.mixup)
-        begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
+        line = augment.lines(*draws.uniform(2, n_views, low=-config.fader, high=config.fader), self.size[1])
         background = self.memory.draw(n_views, draws) if self.memory is not None else share.long()
-        step = max(1, PIECE // image[0].numel()) if image.device.type == "cpu" else n_views
-        plan = plan_of(boxes, (self.n_bins, self.segment), self.size, config.interpolation)
-        views = image.new_empty(n_views, image.shape[1], *self.size)
-        source = torch.arange(n_views, device=image.device) % len(image)
-        for at in range(0, n_views, step):
-            rows = slice(at, at + step)
-            piece = image[source[rows]]
+        power = image.exp() if self.memory is not None else image  # once for both views and the memory
+        plan = plan_of(boxes, (self.n_bins, self.segment), self.size, self.canvas, config.interpolation)
+        made = image.new_empty(n_views, image.shape[1], *self.size)
+        for views, clips in _pieces(n_views, image):
+            mixed = image[clips]
             if self.memory is not None and len(self.memory):
-                piece = mix_power(piece, self.memory.power[background[rows]], share[rows])
-            piece = resample_by(piece, Plan(*(part[rows] for part in plan)))
-            views[rows] = augment.linear_fader(piece, begin[rows], end[rows])
-        return views
+                mixed = mix_powers(power[clips], self.memory.power.index_select(0, background[views]), share[views])
+            made[views] = resample_by(mixed, plan.part(views)).add_(line[views])
+        if self.memory is not None:
+            self.memory.remember(power[: n_views // 2])
+        return made
 
     def _boxes(self, boxes: Boxes, first: Tensor) -> Tensor:
         """Places of the views in the clips, (2, B, 4)."""
@@ -116,6 +115,17 @@ class TwoViews(nn.Module):
     def extra_repr(self) -> str:
         """Show size and strengths in `print(module)`."""
         return f"{shown(self.config)}, size={self.size}"
+
+
+def _pieces(n_views: int, image: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Which views to make together, and of which clips: on a CPU a few, on other devices one of every clip."""
+    n_clips, step = len(image), len(image)
+    if image.device.type == "cpu":
+        step = max(1, PIECE * torch.get_num_threads() // image[0].numel())
+    for first in range(0, n_views, n_clips):
+        for at in range(0, n_clips, step):
+            end = min(at + step, n_clips)
+            yield slice(first + at, first + end), slice(at, end)
 
 
 def _segments(image: Tensor, first: Tensor, n_frames: int) -> Tensor:

@@ -3,12 +3,12 @@
 import torch
 from audiossl.transforms import image as augment
 from audiossl.transforms.draws import Draws
-from audiossl.transforms.mixup import MixupMemory, mix_power
+from audiossl.transforms.mixup import MixupMemory, mix_powers
 
 
 def test_mixing_equals_a_loop_over_clips():
     image, background, share = torch.randn(6, 1, 4, 5), torch.randn(6, 1, 4, 5), 0.4 * torch.rand(6)
-    out = mix_power(image, background.exp(), share)
+    out = mix_powers(image.exp(), background.exp(), share)
     for b, part in enumerate(share.double()):
         expected = torch.log((1 - part) * image[b].double().exp() + part * background[b].double().exp())
         torch.testing.assert_close(out[b].double(), expected, atol=1e-6, rtol=1e-6)
@@ -17,8 +17,8 @@ def test_mixing_equals_a_loop_over_clips():
 
 def test_a_share_of_zero_and_silence():
     image = torch.full((2, 1, 3, 3), -12.0)
-    assert mix_power(image, image.exp(), torch.tensor([0.0, 0.4])).allclose(image, atol=1e-5)
-    assert mix_power(image, torch.zeros_like(image), torch.tensor([0.0, 0.4])).isfinite().all()
+    assert mix_powers(image.exp(), image.exp(), torch.tensor([0.0, 0.4])).allclose(image, atol=1e-5)
+    assert mix_powers(image.exp(), torch.zeros_like(image), torch.tensor([0.0, 0.4])).isfinite().all()
 
 
 def kept(memory):
@@ -26,7 +26,7 @@ def kept(memory):
 
 
 def numbered(*values):
-    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1, 1)
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1, 1).exp()
 
 
 def test_the_memory_is_first_in_first_out():
@@ -68,7 +68,7 @@ def test_a_restored_memory_goes_on_as_the_first():
 def test_gradients_flow_through_a_mixture_to_both_sounds():
     image, other = (torch.randn(2, 1, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
     share = torch.tensor([0.1, 0.6], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda a, b: mix_power(a, b.exp(), share), (image, other))
+    assert torch.autograd.gradcheck(lambda a, b: mix_powers(a.exp(), b.exp(), share), (image, other))
     with torch.no_grad():
-        plain = mix_power(image, other.exp(), share)
-    torch.testing.assert_close(mix_power(image, other.exp(), share).detach(), plain)
+        plain = mix_powers(image.exp(), other.exp(), share)
+    torch.testing.assert_close(mix_powers(image.exp(), other.exp(), share).detach(), plain)
