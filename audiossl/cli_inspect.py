@@ -17,6 +17,7 @@ from audiossl.errors import UserError
 from audiossl.run.config import RunConfig
 from audiossl.transforms import FrontEndConfig, MelConfig
 from audiossl.transforms.view_config import MultiCropConfig, PatchesConfig, TwoViewsConfig
+from audiossl.transforms.wave_config import WaveAugmentConfig
 
 PRESET = "small"  # of the recipes whose views `inspect views` shows
 N_CLIPS = 4  # on the page of views
@@ -64,6 +65,7 @@ VIEWS_EXAMPLE = """\
 examples:
   audiossl inspect views --data.root my_sounds/ --views.n_locals 4 --frontend.type stft
   audiossl inspect views --config runs/first/config.yaml -o first.html
+  audiossl inspect views --wave.gain_db 6 --wave.reverb 0.5   # plays how the clips are changed
   audiossl inspect views --kind patches --data.root my_sounds/ --views.n_patches 12
   audiossl inspect views --kind two_views --config runs/byol/config.yaml
 """
@@ -175,6 +177,7 @@ class PictureFlags:
     """The sections of a recipe's settings that decide its pictures."""
 
     data: DataConfig = field(default_factory=DataConfig)
+    wave: WaveAugmentConfig = field(default_factory=WaveAugmentConfig)
     frontend: FrontEndConfig = field(default_factory=MelConfig)
 
 
@@ -223,9 +226,9 @@ def views(arguments: list[str]) -> int:
     config = _views_config(given.kind, flags)
     from audiossl.explain.view_page import examine, write_view_page
 
-    shown = examine(config.data, config.frontend, config.views, config.run.seed, N_CLIPS)
+    shown = examine(config.data, config.frontend, config.views, config.run.seed, N_CLIPS, config.wave)
     write_view_page(path, shown)
-    print(f"{path}: views of {len(shown.waves)} clips; open it in a browser")
+    print(f"{path}: views of {shown.n_clips} clips; open it in a browser")
     return 0
 
 

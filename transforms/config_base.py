@@ -23,6 +23,9 @@ class FrontEndConfig(draccus.ChoiceRegistry):
     # normalisation, a slow gain control in every row, with floor as its epsilon; none.
     compress: str = "log"
     floor: float = 1e-6
+    # Every row of the picture has mean 0 and deviation 1 over the training clips; false: the picture as a whole, which
+    # keeps the relations between rows. For rows of very different size, as mfcc's.
+    per_bin: bool = False
 
     @property
     def type(self) -> str:
@@ -60,11 +63,11 @@ class BandConfig(FrontEndConfig):
 
 
 def fingerprint_of(settings: Mapping[str, object]) -> str:
-    """Sixteen hex digits that stand for type and settings in plain values, whatever their order.
+    """Sixteen hex digits that stand for what a picture depends on: type and settings in plain values, in any order.
 
     >>> from audiossl.transforms import MelConfig
     >>> fingerprint_of(MelConfig().to_dict()) == MelConfig().fingerprint()
     True
     """
-    text = json.dumps(dict(settings), sort_keys=True)
+    text = json.dumps({key: value for key, value in settings.items() if key != "per_bin"}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

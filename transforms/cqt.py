@@ -156,7 +156,8 @@ def check_constant_q(config: ConstantQConfig, gamma: float) -> None:
     if not shortest >= 2:
         raise UserError(
             f"filter_scale={config.filter_scale:g} leaves the shortest filter {shortest:.2g} samples: raise it to at "
-            f"least {2 * config.filter_scale / shortest if shortest > 0 else 1:.2g}."
+            f"least {2 * config.filter_scale / shortest if shortest > 0 else 1:.2g}"
+            f"{f', or lower gamma={gamma:g}' if gamma else ''}."
         )
     if config.trainable and config.backend != "nnaudio":
         raise UserError("trainable=true needs backend=nnaudio: the filter bank has no kernels to train.")

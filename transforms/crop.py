@@ -15,10 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audiossl.errors import UserError
+
 from .draws import Draws
 
 SIZE_STEP = 16  # sides of a view are multiples of it, so that a Swin of patch 4 and window 4 pads nothing at first
 CUBIC = -0.75  # Keys' parameter, as torch's bicubic interpolation has it
+
+
+def check_picture(image: Tensor, size: tuple[int, int], n_channels: int | None = None) -> None:
+    """Raise UserError for a picture that is not (B, C, F, T) of this size, and of these channels where told."""
+    if image.ndim != 4 or tuple(image.shape[2:]) != size or n_channels not in (None, image.shape[1]):
+        channels = "C" if n_channels is None else n_channels
+        raise UserError(
+            f"image has shape {tuple(image.shape)}: these views are cut from (B, {channels}, {size[0]}, {size[1]})."
+        )
 
 
 def view_size(rows: float, frames: float) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from .frontend import FrontEnd, check_at_least, check_band, check_choices
 from .picture_cache import FolderCache, MemoryCache, Picture
 
 MEMORY_BYTES = 256 * 2**20  # ten thousand pictures of 64 x 96
-FORMAT = 1  # of the pictures in a folder; to be raised when the arithmetic changes
+FORMAT = 2  # of the pictures in a folder; to be raised when the arithmetic changes
 MANY_CLIPS = 8  # from here on, a progress bar
 
 

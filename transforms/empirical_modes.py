@@ -71,19 +71,21 @@ def analytic(modes: Samples) -> npt.NDArray[np.complex128]:
     return np.fft.ifft(whole)
 
 
-def hilbert_spectrum(modes: Samples, config: EmdConfig) -> npt.NDArray[np.float32]:
+def hilbert_spectrum(
+    modes: Samples, config: EmdConfig, first: int = 0, n_samples: int | None = None
+) -> npt.NDArray[np.float32]:
     """Picture (F, T) of modes (M, S): squared amplitudes, summed over the samples and modes of every cell.
 
     Each sample of a mode counts at the instantaneous frequency of the mode, the advance of its phase to the next
-    sample, and in the frame t * hop_length that is nearest. What lies outside of f_min to f_max is left out.
+    sample, and in the frame t * hop_length that is nearest. What lies outside of f_min to f_max is left out. The modes
+    may be those of a part of a clip of `n_samples`, from sample `first` on.
 
     >>> octaves = EmdConfig(n_bins=3, f_min=500.0, f_max=4000.0, hop_length=400)
     >>> tone = np.cos(np.arange(1600) * (2 * np.pi * 1200 / 16000))[None]
     >>> hilbert_spectrum(tone, octaves).round().tolist()
     [[0.0, 0.0, 0.0, 0.0, 0.0], [200.0, 400.0, 400.0, 400.0, 200.0], [0.0, 0.0, 0.0, 0.0, 0.0]]
     """
-    n_samples = modes.shape[-1]
-    n_frames = 1 + n_samples // config.hop_length
+    n_frames = 1 + (modes.shape[-1] if n_samples is None else n_samples) // config.hop_length
     if len(modes) == 0:
         return np.zeros((config.n_bins, n_frames), dtype=np.float32)
     z = analytic(modes)
@@ -92,7 +94,7 @@ def hilbert_spectrum(modes: Samples, config: EmdConfig) -> npt.NDArray[np.float3
     inside = (hz >= config.f_min) & (hz < config.f_max)
     octaves = np.log2(hz[inside] / config.f_min) / np.log2(config.f_max / config.f_min)
     rows = np.minimum((octaves * config.n_bins).astype(np.int64), config.n_bins - 1)
-    nearest = (np.arange(n_samples) + config.hop_length // 2) // config.hop_length
+    nearest = (first + np.arange(modes.shape[-1]) + config.hop_length // 2) // config.hop_length
     frames = np.broadcast_to(np.minimum(nearest, n_frames - 1), hz.shape)[inside]
     energies = np.square(np.abs(z[inside]))
     image = np.bincount(rows * n_frames + frames, weights=energies, minlength=config.n_bins * n_frames)
@@ -100,5 +102,11 @@ def hilbert_spectrum(modes: Samples, config: EmdConfig) -> npt.NDArray[np.float3
 
 
 def hilbert_picture(wave: npt.NDArray[Any], config: EmdConfig) -> npt.NDArray[np.float32]:
-    """Picture (F, T) of a clip (S,): what a worker process computes."""
-    return hilbert_spectrum(empirical_modes(wave, config), config)
+    """Picture (F, T) of a clip (S,): what a worker process computes.
+
+    Zeros at both ends, as short clips are padded with, are no part of the sound: splines through a sound's envelope
+    swing far out over them, and made a picture of up to six thousand times the energy.
+    """
+    heard = np.flatnonzero(wave)
+    first, end = (int(heard[0]), int(heard[-1]) + 1) if len(heard) else (0, len(wave))
+    return hilbert_spectrum(empirical_modes(wave[first:end], config), config, first, len(wave))

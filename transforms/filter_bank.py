@@ -28,6 +28,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from audiossl.errors import UserError
+
 from .config import FrontEndConfig
 from .frontend import FrontEnd
 from .stft import as_magnitude
@@ -37,6 +39,7 @@ Response = Callable[[slice, Tensor], Tensor]
 # Lengths M of the inverse FFT are one of these times a power of two: few, so that clips of many lengths share tables.
 FAST_LENGTHS = (8, 9, 10, 12, 15)
 CACHED_TABLES = 8
+MOST_REACH = 2**21  # samples: filters of four minutes at 16 kHz
 # Neighbouring filters share one product while the narrowest needs at least this share of the widest's bins.
 GROUP_SHARE = 0.7
 
@@ -88,6 +91,8 @@ class FilterBank(nn.Module):
 
     def __init__(self, response: Response, n_filters: int, reach: int, hop_length: int, tolerance: float = 1e-3):
         super().__init__()
+        if reach > MOST_REACH:
+            raise UserError(f"the longest filter has {2 * reach} samples, more than any clip needs: raise f_min.")
         self.response, self.n_filters, self.reach = response, n_filters, max(reach, 1)
         self.hop_length, self.tolerance = hop_length, tolerance
         self.tables: OrderedDict[tuple[int, torch.device, torch.dtype], Table] = OrderedDict()

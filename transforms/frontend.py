@@ -8,9 +8,11 @@ faults on temporaries of hundreds of megabytes cost more than the arithmetic.
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from .config import FrontEndConfig
 # Far beyond any picture: what stands in a file of settings shall not ask for all memory there is.
 MOST = {"n_bins": 2**14, "n_mels": 2**14, "n_fft": 2**20, "win_length": 2**20}
 MOST_FILTER_WEIGHTS = 2**25  # rows times samples of the Fourier transform: 128 rows at 2**18
+LOUDEST = 1e9  # its power still is a float32, summed over any window
 CHUNK_BYTES = 24 * 2**20  # of temporaries at a time on a CPU: 16 to 32 MB measured best
 
 
@@ -73,9 +76,12 @@ class FrontEnd(nn.Module):
     def frame_mask(self, lengths: Tensor, n_samples: int) -> Tensor:
         """Which frames (B, T) lie in clips of `lengths` (B,) samples that were padded behind to `n_samples`.
 
+        Raises UserError for a length that is no part of the clip.
+
         >>> build_frontend("mel", hop_length=100).frame_mask(torch.tensor([250, 400]), 400).int().tolist()
         [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
         """
+        check_lengths(lengths, n_samples)
         frames = torch.arange(self.n_frames(n_samples), device=lengths.device)
         counts = torch.tensor([self.n_frames(int(n)) for n in lengths.tolist()], device=lengths.device)
         return frames < counts[:, None]
@@ -88,31 +94,55 @@ class FrontEnd(nn.Module):
         """Memory that `transform` needs in passing for one clip, in bytes: decides the size of the pieces."""
         raise NotImplementedError
 
-    def forward(self, wave: Tensor) -> Tensor:
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Picture (B, C, F, T), float32 and compressed, of floating point waves (B, S).
 
+        With `lengths` (B,) each clip ends there, whatever stands behind: its frames in `frame_mask` are those that it
+        has alone, the others those of silence. Clips of each length are computed together.
+
         Raises UserError when the wave is not a batch of at least one sample each, not floating point, or, on a CPU,
-        not finite (on a GPU the question would stop the queue at every step).
+        not finite or louder than any sound (on a GPU the question would stop the queue at every step), and for a
+        length that is no part of the clip.
         """
         self._check(wave)
         with torch.autocast(wave.device.type, enabled=False):
             wave = wave.to(torch.float32)
-            chunk = self._chunk(wave)
-            if len(wave) <= chunk:
-                image: Tensor = self.compress(self.transform(wave))
-                return image
-            return torch.cat([self.compress(self.transform(piece)) for piece in wave.split(chunk)])
+            if len(wave) == 0:
+                return self._image(wave.new_zeros(1, wave.shape[1]))[:0]
+            return self._image(wave) if lengths is None else self._of_lengths(wave, lengths)
+
+    def _image(self, wave: Tensor) -> Tensor:
+        chunk = self._chunk(wave)
+        if len(wave) <= chunk:
+            image: Tensor = self.compress(self.transform(wave))
+            return image
+        return torch.cat([self.compress(self.transform(piece)) for piece in wave.split(chunk)])
+
+    def _of_lengths(self, wave: Tensor, lengths: Tensor) -> Tensor:
+        check_lengths(lengths, wave.shape[1])
+        lengths = lengths.cpu()
+        image = self._image(wave.new_zeros(1, wave.shape[1])).repeat(len(wave), 1, 1, 1)
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero()[:, 0].to(wave.device)
+            heard = self._image(wave[rows, :length])
+            image[rows, :, :, : heard.shape[-1]] = heard
+        return image
 
     def _check(self, wave: Tensor) -> None:
+        if not isinstance(wave, Tensor):
+            raise UserError(f"wave is a {type(wave).__name__}: give a tensor, such as torch.as_tensor(wave).")
         if wave.ndim != 2 or wave.shape[1] == 0:
             raise UserError(f"wave has shape {tuple(wave.shape)}: give (batch, samples) with at least one sample.")
         if not wave.is_floating_point():
             raise UserError(f"wave holds {wave.dtype} numbers: a front end takes floats in [-1, 1].")
-        if wave.device.type != "cpu" or torch.compiler.is_compiling() or wave.sum().isfinite():
-            return  # the sum is finite only where every sample is, and ten times as quick to ask
-        if not wave.isfinite().all():
-            row = int((~wave.isfinite()).any(1).nonzero()[0])
+        if wave.device.type != "cpu" or torch.compiler.is_compiling() or len(wave) == 0:
+            return
+        if torch.linalg.vector_norm(wave.detach(), float("inf")) <= LOUDEST:  # false for NaN too
+            return
+        row = int((~(wave.abs() <= LOUDEST)).any(1).nonzero()[0])
+        if not wave[row].isfinite().all():
             raise UserError(f"wave {row} of the batch holds NaN or Inf: give finite samples in [-1, 1].")
+        raise UserError(f"wave {row} of the batch reaches {float(wave[row].abs().max()):.3g}: give samples in [-1, 1].")
 
     def _chunk(self, wave: Tensor) -> int:
         if wave.device.type != "cpu":
@@ -122,6 +152,13 @@ class FrontEnd(nn.Module):
     def extra_repr(self) -> str:
         """Show type and settings in `print(module)`."""
         return ", ".join(f"{key}={value}" for key, value in self.config.to_dict().items())
+
+
+def check_lengths(lengths: Tensor, n_samples: int) -> None:
+    """Raise UserError when one of the lengths (B,) is not from 1 to `n_samples`."""
+    wrong = lengths[(lengths < 1) | (lengths > n_samples)]
+    if len(wrong):
+        raise UserError(f"lengths holds {int(wrong[0])}: clips of a batch of {n_samples} samples have from 1 to that.")
 
 
 def check_choices(config: FrontEndConfig, **choices: tuple[Any, ...]) -> None:
@@ -182,11 +219,24 @@ def build_frontend(config: FrontEndConfig | str, **settings: Any) -> FrontEnd:
     """
     if isinstance(config, str):
         config = config_of(config, settings)
+    check_types_of(config)
     check_at_least(config, 1, "sample_rate", "hop_length")
     check_size(config)
     module, name = HOMES[config.type]
     frontend: FrontEnd = getattr(import_module(f".{module}", __package__), name)(config)
     return frontend
+
+
+def check_types_of(config: FrontEndConfig) -> None:
+    """Raise UserError for a setting that is of another type than its field, or not finite."""
+    numbers = {int: (Integral, "a whole number"), float: (Real, "a number")}
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if kind not in numbers:
+            continue
+        wanted, words = numbers[kind]
+        if not isinstance(value, wanted) or isinstance(value, bool) or not math.isfinite(value):
+            raise UserError(f"{name}={value!r} must be {words}.")
 
 
 def check_size(config: FrontEndConfig) -> None:

@@ -73,7 +73,7 @@ class Normalize(nn.Module):
         count, total, squares = 0, torch.zeros(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
         for batch in waves:
             wave, lengths = batch if isinstance(batch, tuple) else (batch, None)
-            image = frontend(as_float(wave))
+            image = frontend(as_float(wave), lengths)
             # float64 does not exist on every device (MPS): there the sums are made on the CPU.
             image = image.cpu().double() if image.device.type == "mps" else image.double()
             frames = image.permute(0, 3, 1, 2).flatten(0, 1)  # (B T, C, F)

@@ -19,7 +19,7 @@ from torch.nn import functional
 from audiossl.errors import UserError
 
 from . import image as augment
-from .crop import view_size
+from .crop import check_picture, view_size
 from .draws import Draws
 from .mixup import mix_powers
 from .patch_cut import Size, Windows, cut, cut_stretched
@@ -128,7 +128,8 @@ class Patches(nn.Module):
 
     Shape: image (B, C, F, T) to `Views` with one group of images (n B, C, f, t), boxes (n, B, 4) and the share of
     patches that are all but silent. A picture's gradient flows through (a front end may be learned).
-    Raises UserError when a patch is longer than a clip, or a grid cannot have as many patches.
+    Raises UserError when a patch is longer than a clip, a grid cannot have as many patches, or a picture is of another
+    size.
 
     >>> patches = Patches(PatchesConfig(n_patches=5, patch_s=0.5), (64, 96), clip_s=1.0)
     >>> image = torch.randn(4, 1, 64, 96)
@@ -167,6 +168,7 @@ class Patches(nn.Module):
     @torch.no_grad()
     def draw(self, image: Tensor, generator: torch.Generator | None = None) -> Drawn:
         """Draw where the patches of pictures (B, C, F, T) lie and how each is changed."""
+        check_picture(image, (self.n_bins, self.n_frames))
         config, draws = self.config, Draws(generator, image.device)
         energy = place_energy(image, self.size).flatten(1)
         columns = self.n_frames - self.size[1] + 1

@@ -20,6 +20,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from audiossl.errors import UserError
+
 from .config import CwtConfig, SynchrosqueezingConfig
 from .cwt import check_cwt, log_spaced, periods_to_the_end, wavelet_response
 from .filter_bank import FilterBank
@@ -57,6 +59,8 @@ def check_synchrosqueezing(config: SynchrosqueezingConfig) -> None:
     check_at_least(config, 2, "n_bins")
     check_at_least(config, 1, "voices")
     check_at_least(config, 0, "threshold")
+    if config.threshold >= 1:
+        raise UserError(f"threshold={config.threshold:g} leaves every cell out: choose a share from 0 to below 1.")
     check_cwt(wavelet_settings(config))
 
 

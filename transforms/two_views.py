@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from audiossl.errors import UserError
 
 from . import image as augment
-from .crop import Boxes, plan_of, random_boxes, resample_by, view_size
+from .crop import Boxes, check_picture, plan_of, random_boxes, resample_by, view_size
 from .draws import Draws
 from .mixup import MixupMemory, mix_powers
 from .view_config import TwoViewsConfig, shown
@@ -37,7 +37,7 @@ class TwoViews(nn.Module):
     Shape: image (B, C, F, T), or two pictures of the same clips, differently heard, one for each view, to `Views` with
     one group of images (2 B, C, F', T'), sides rounded to multiples of 16, and boxes (2, B, 4). A picture's gradient
     flows through.
-    Raises UserError when a view is longer than a clip.
+    Raises UserError when a view is longer than a clip, and for a picture of another size.
 
     >>> views = TwoViews(TwoViewsConfig(memory=8), (64, 96), clip_s=1.0)
     >>> out = views(torch.randn(4, 1, 64, 96), torch.Generator().manual_seed(0))
@@ -53,7 +53,7 @@ class TwoViews(nn.Module):
                 "lower it or raise --data.clip_s."
             )
         self.config, self.clip_s = config, clip_s
-        self.n_bins, self.n_frames = image_size
+        self.n_channels, (self.n_bins, self.n_frames) = n_channels, image_size
         self.segment = min(self.n_frames, max(1, round(self.n_frames * config.view_s / clip_s)))
         self.size = view_size(self.n_bins, self.segment)
         self.memory = MixupMemory(config.memory, (n_channels, self.n_bins, self.segment)) if config.mixup else None
@@ -62,6 +62,8 @@ class TwoViews(nn.Module):
     def forward(self, image: Tensor | Sequence[Tensor], generator: torch.Generator | None = None) -> Views:
         """Draw two views of a batch of pictures (B, C, F, T)."""
         pictures = [image] if isinstance(image, Tensor) else list(image)
+        for picture in pictures:
+            check_picture(picture, (self.n_bins, self.n_frames), self.n_channels)
         draws, config = Draws(generator, pictures[0].device), self.config
         n_clips = len(pictures[0])
         first = draws.integers(n_clips, below=self.n_frames - self.segment + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ class MultiCropConfig:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no view."""
+        _check_finite(self)
         _check_above_zero(self, "global_band", "local_band")
         if not self.global_s >= 0:
             raise UserError(f"--views.global_s must be 0, for the clip's length, or more, found {self.global_s}.")
@@ -54,9 +56,7 @@ class MultiCropConfig:
         if not self.local_s or not all(seconds > 0 for seconds in self.local_s):
             raise UserError(f"--views.local_s must be lengths above 0, such as 0.5 or 0.5,0.25, found {self.local_s}.")
         _check_shares(self, "mixup", "stripes")
-        for name in ("n_locals", "mix_alpha", "cut_alpha", "n_mixed"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"--views.{name} must be 0 or more, found {getattr(self, name)}.")
+        _check_not_negative(self, "n_locals", "mix_alpha", "cut_alpha", "n_mixed", "fader", "equaliser")
         for name in ("mix_prob", "switch_prob"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"--views.{name} must be from 0 to 1, found {getattr(self, name)}.")
@@ -93,9 +93,11 @@ class TwoViewsConfig:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no view."""
+        _check_finite(self)
         _check_above_zero(self, "view_s", "memory", "n_stripes")
         _check_ranges(self, "time_scale", "band_scale")
         _check_shares(self, "mixup", "stripes")
+        _check_not_negative(self, "fader")
         _check_moves(self)
         for name in ("canvas_time", "canvas_band"):
             if not getattr(self, name) >= 1.0:
@@ -139,12 +141,11 @@ class PatchesConfig:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for values that make no patch."""
+        _check_finite(self)
         _check_above_zero(self, "n_patches", "patch_s", "patch_band", "n_stripes")
         _check_ranges(self, "time_stretch")
         _check_shares(self, "mixup", "stripes")
-        for name in ("gain", "fader"):
-            if not getattr(self, name) >= 0.0:
-                raise UserError(f"--views.{name} must be 0 or more, found {getattr(self, name)}.")
+        _check_not_negative(self, "gain", "fader")
         _check_moves(self)
         if self.patch_band > 1.0:
             raise UserError(f"--views.patch_band may be at most 1, the whole band, found {self.patch_band}.")
@@ -157,6 +158,19 @@ class PatchesConfig:
 def shown(config: Any) -> str:
     """Settings as `print(module)` shows them."""
     return ", ".join(f"{key}={value}" for key, value in asdict(config).items())
+
+
+def _check_finite(config: Any) -> None:
+    for name, value in asdict(config).items():
+        numbers = value if isinstance(value, list) else [value]
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            raise UserError(f"--views.{name} must be finite, found {value}.")
+
+
+def _check_not_negative(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) >= 0:
+            raise UserError(f"--views.{name} must be 0 or more, found {getattr(config, name)}.")
 
 
 def _check_above_zero(config: Any, *names: str) -> None:

@@ -31,7 +31,8 @@ class WaveAugment(nn.Module):
         impulses: impulse responses (N, R) in place of synthetic rooms, floats or int16.
 
     Shape: wave (B, S), floats in [-1, 1] or int16, to float32 (B, S); nothing is clipped.
-    Raises UserError for filters above half of the sample rate and for folders whose recordings were not handed in.
+    Raises UserError for filters above half of the sample rate, for folders whose recordings were not handed in, and
+    for a wave that is no batch.
 
     >>> augment = WaveAugment(WaveAugmentConfig(gain_db=6.0, noise=0.5), 16000)
     >>> augment(torch.zeros(2, 16000), torch.Generator().manual_seed(0)).shape
@@ -61,6 +62,8 @@ class WaveAugment(nn.Module):
         """Draw for each clip of a batch and change it."""
         if not self.steps:
             return wave
+        if wave.ndim != 2 or wave.shape[1] == 0:
+            raise UserError(f"wave has shape {tuple(wave.shape)}: give (batch, samples) with at least one sample.")
         draws = Draws(generator, wave.device)
         with torch.autocast(wave.device.type, enabled=False):
             wave = as_float(wave).to(torch.float32)

@@ -57,8 +57,8 @@ class WaveAugmentConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"--wave.{name} is a share of the clips, from 0 to 1, found {getattr(self, name)}.")
         for name in STRENGTHS:
-            if not getattr(self, name) >= 0.0:
-                raise UserError(f"--wave.{name} must be 0 or more, found {getattr(self, name)}.")
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise UserError(f"--wave.{name} must be 0 or more, and finite, found {getattr(self, name)}.")
         for name in RANGES:
             value = getattr(self, name)
             least = -float("inf") if name.endswith("_db") else 0.0

@@ -27,6 +27,8 @@ from audiossl.errors import UserError
 from .config import WignerVilleConfig
 from .frontend import FrontEnd, check_at_least, check_band, check_choices
 
+MOST_HOPS = 1000  # of smoothing: ten seconds at 10 ms
+
 
 def analytic_signal(wave: Tensor) -> Tensor:
     """Analytic signal (B, S), complex, of real waves (B, S): the same without its negative frequencies.
@@ -157,6 +159,8 @@ def check_wigner_ville(config: WignerVilleConfig) -> None:
     check_at_least(config, 1, "n_bins", "win_length")
     check_at_least(config, 0, "smoothing_hops")
     check_band(config)
+    if config.smoothing_hops > MOST_HOPS:
+        raise UserError(f"smoothing_hops={config.smoothing_hops:g} is longer than any sound: at most {MOST_HOPS}.")
     if config.win_length % 2 == 0:
         raise UserError(f"win_length={config.win_length} must be odd: as many lags before as behind, and 0.")
     if config.rectify == "none" and config.compress != "none":

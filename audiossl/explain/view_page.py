@@ -9,18 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from audiossl.data import CachedClips, DataConfig, cache_clips, open_clips
+from audiossl.data import CachedClips, DataConfig, cache_clips, open_augment, open_clips
 from audiossl.errors import UserError
 from audiossl.explain.sound import player, plot, script, style
-from audiossl.explain.views import example_pictures, spread
+from audiossl.explain.views import example_pictures, heard_name, spread
 from audiossl.run.page_file import write_page
 from audiossl.run.pictures import HEIGHT, Picture, by_clip, colour_range, draw, inner_width
 from audiossl.transforms import FrontEnd, FrontEndConfig, MultiCrop, Normalize, as_float, build_frontend
 from audiossl.transforms.patches import Patches
 from audiossl.transforms.two_views import TwoViews
 from audiossl.transforms.view_config import MultiCropConfig, PatchesConfig, TwoViewsConfig
+from audiossl.transforms.wave_augment import WaveAugment
+from audiossl.transforms.wave_config import WaveAugmentConfig
 
 ViewConfig = MultiCropConfig | TwoViewsConfig | PatchesConfig
 
@@ -31,8 +33,9 @@ CLIPS_READ, CLIPS_MEASURED = 256, 32
 
 @dataclass(frozen=True)
 class ViewsShown:
-    """What the page shows: pictures of clips and of their views, the clips' waves, and what made them, in words."""
+    """What the page shows: pictures of clips and of their views, the waves of both, and what made them, in words."""
 
+    n_clips: int
     pictures: list[Picture]
     waves: Mapping[str, np.ndarray]
     sample_rate: int
@@ -40,8 +43,15 @@ class ViewsShown:
     parts: tuple[str, ...]
 
 
-def examine(data: DataConfig, frontend: FrontEndConfig, config: ViewConfig, seed: int, n_clips: int) -> ViewsShown:
-    """Cut views from a few clips of a data set as a run of these settings would.
+def examine(
+    data: DataConfig,
+    frontend: FrontEndConfig,
+    config: ViewConfig,
+    seed: int,
+    n_clips: int,
+    wave: WaveAugmentConfig | None = None,
+) -> ViewsShown:
+    """Cut views from a few clips of a data set, changed by `wave` if there is one, as a run of these settings would.
 
     Raises `UserError` for data that cannot be opened and settings that contradict each other.
     """
@@ -54,20 +64,32 @@ def examine(data: DataConfig, frontend: FrontEndConfig, config: ViewConfig, seed
     views = build_views(config, front, data)
     clips = _few(data)
     measured = spread(clips, CLIPS_MEASURED)
-    normalize = Normalize.measure(front, (batch.wave for batch in measured.batches(CLIPS_MEASURED)))
+    normalize = Normalize.measure(front, (batch.wave for batch in measured.batches(CLIPS_MEASURED)), frontend.per_bin)
     if getattr(views, "memory", None) is not None:  # backgrounds come from earlier batches: show it one
-        wave = torch.from_numpy(np.asarray(measured.waves[:]))
-        views(normalize(front(as_float(wave))), torch.Generator().manual_seed(seed))
-    pictures = example_pictures(front, normalize, views, clips, n_clips, None, seed)
-    chosen = spread(clips, n_clips)
+        before = torch.from_numpy(np.asarray(measured.waves[:]))
+        views(normalize(front(as_float(before))), torch.Generator().manual_seed(seed))
+    chosen, augment = spread(clips, n_clips), open_augment(wave or WaveAugmentConfig(), data.sample_rate)
+    heard = _heard(chosen, augment, 1 if isinstance(views, Patches) else 2, seed)
+    pictures = example_pictures(front, normalize, views, clips, n_clips, None, seed, heard)
+    waves = dict(zip(chosen.ids, np.asarray(chosen.waves[:]), strict=True))
+    for number, copy in enumerate(heard):
+        waves |= {heard_name(name, number, len(heard)): copy[b].numpy() for b, name in enumerate(chosen.ids)}
     return ViewsShown(
+        len(chosen),
         pictures,
-        dict(zip(chosen.ids, np.asarray(chosen.waves[:]), strict=True)),
+        waves,
         data.sample_rate,
         f"{len(chosen)} clips of {clips.name} and their views, drawn as in training (seed {seed}). "
         f"The picture's mean and deviation are those of {len(measured)} clips.",
-        (repr(views), repr(front), repr(normalize)),
+        (*([repr(augment)] if heard else []), repr(views), repr(front), repr(normalize)),
     )
+
+
+def _heard(clips: CachedClips, augment: WaveAugment, n_copies: int, seed: int) -> list[Tensor]:
+    """The clips as augmentations of the waveform make them, so many times; none when nothing is turned on."""
+    if not augment.steps:
+        return []
+    return augment.copies(torch.from_numpy(np.asarray(clips.waves[:])), n_copies, torch.Generator().manual_seed(seed))
 
 
 def build_views(config: ViewConfig, frontend: FrontEnd, data: DataConfig) -> nn.Module:
@@ -96,7 +118,8 @@ def write_view_page(path: Path, shown: ViewsShown) -> Path:
     body = (
         f'<header><p class="over">audiossl inspect views</p><h1>{title}</h1><p class="lead">{escape(shown.lead)}</p>'
         '</header><section><p class="small">Whole clips with the boxes of their views (dashed: local), then the views '
-        "as the network is shown them. Axes are those of the clip; what lies beyond its edges or above its band is "
+        "as the network is shown them, cut from changed copies of a clip where augmentations of the waveform are on. "
+        "Axes are those of the clip; what lies beyond its edges or above its band is "
         "filled with the mean. All pictures of a clip share their colours. A click in a picture goes to that time.</p>"
         f'{clips}</section><section><h2>What made them</h2><div class="card repr"><pre>{parts}</pre></div></section>'
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,11 +24,12 @@ def spread(clips: CachedClips, n_clips: int) -> CachedClips:
 def example_pictures(
     frontend: FrontEnd,
     normalize: Normalize,
-    views: Callable[[torch.Tensor, torch.Generator], Views],
+    views: Callable[..., Views],
     clips: CachedClips,
     n_clips: int = 4,
     n_views: int | None = 4,
     seed: int = 0,
+    heard: Sequence[torch.Tensor] = (),
 ) -> list[Picture]:
     """A few clips as pictures, each with boxes where views were cut, and those views behind it.
 
@@ -42,28 +44,61 @@ def example_pictures(
         n_clips: at most so many clips.
         n_views: at most so many views of each, None for all.
         seed: of the draws.
+        heard: waves of the chosen clips as augmentations made them, one or two copies, which the views are cut from;
+            none: the clips themselves.
     """
     chosen = spread(clips, n_clips)
     wave = torch.from_numpy(np.asarray(chosen.waves[:])).to(normalize.mean.device)
-    image = normalize(frontend(as_float(wave)))
-    drawn = views(image, torch.Generator().manual_seed(seed))
-    singles = [view for group in drawn.images for view in group.split(len(chosen))]
-    n_global = len(drawn.images[0]) // len(chosen)
+    plain, *images = [normalize(frontend(as_float(copy))) for copy in (wave, *heard)]
+    images = images or [plain]
+    drawn = views(images if len(images) > 1 else images[0], torch.Generator().manual_seed(seed))
     axis, unit = axis_of(frontend)
     pictures = []
     for b, name in enumerate(chosen.ids):
-        boxes = [_box(box, v, v >= n_global, axis) for v, box in enumerate(drawn.boxes[:n_views, b].tolist())]
-        whole = image[b, 0].cpu().numpy()
-        pictures.append(
-            Picture(whole, f"the clip {name}", axis, end_s=clips.clip_s, boxes=tuple(boxes), clip=name, unit=unit)
-        )
-        for v, box in enumerate(boxes):
-            view = singles[v][b, 0].cpu().numpy()
-            low, high = drawn.boxes[v, b, 2:].tolist()
-            rows = low + (high - low) * (np.arange(len(view)) + 0.5) / len(view)
-            caption = _caption(box, len(drawn.images) > 1, unit)
-            pictures.append(Picture(view, caption, along(axis, rows), box.start_s, box.end_s, clip=name, unit=unit))
+        if heard:
+            whole = plain[b, 0].cpu().numpy()
+            pictures.append(Picture(whole, f"the clip {name}", axis, end_s=clips.clip_s, clip=name, unit=unit))
+        for copy, image in enumerate(images):
+            shown = _with_views(drawn, b, (copy, len(images)), n_views, axis, unit)
+            title = heard_name(name, copy, len(heard))
+            whole = Picture(
+                image[b, 0].cpu().numpy(),
+                f"the clip {title}",
+                axis,
+                end_s=clips.clip_s,
+                boxes=tuple(box for box, _ in shown),
+                unit=unit,
+            )
+            pictures += [replace(picture, clip=title) for picture in (whole, *(view for _, view in shown))]
     return pictures
+
+
+def heard_name(name: str, copy: int, n_copies: int) -> str:
+    """What a clip is called as augmentations of the waveform made it.
+
+    >>> heard_name("a", 0, 0), heard_name("a", 0, 1), heard_name("a", 1, 2)
+    ('a', 'a, changed', 'a, changed, copy 2')
+    """
+    return name + (", changed" if n_copies else "") + (f", copy {copy + 1}" if n_copies > 1 else "")
+
+
+def _with_views(
+    drawn: Views, b: int, copy: tuple[int, int], n_views: int | None, axis: np.ndarray, unit: str
+) -> list[tuple[Box, Picture]]:
+    """Boxes and views of clip b that were cut from one of so many copies, which take turns in every group of views."""
+    n_clips, n_global = drawn.boxes.shape[1], len(drawn.images[0]) // drawn.boxes.shape[1]
+    singles = [(v, view) for group in drawn.images for v, view in enumerate(group.split(n_clips))]
+    shown = []
+    for number, (v, view) in list(enumerate(singles))[:n_views]:
+        if v % copy[1] != copy[0]:
+            continue
+        place = drawn.boxes[number, b].tolist()
+        box = _box(place, number, number >= n_global, axis)
+        image = view[b, 0].cpu().numpy()
+        rows = place[2] + (place[3] - place[2]) * (np.arange(len(image)) + 0.5) / len(image)
+        caption = _caption(box, len(drawn.images) > 1, unit)
+        shown.append((box, Picture(image, caption, along(axis, rows), box.start_s, box.end_s, unit=unit)))
+    return shown
 
 
 def axis_of(frontend: FrontEnd) -> tuple[np.ndarray, str]:

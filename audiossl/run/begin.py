@@ -28,6 +28,7 @@ def new_encoder(
             f"--frontend.sample_rate is {frontend.sample_rate} and --data.sample_rate is "
             f"{training.sample_rate}: give both the same."
         )
-    statistics = Normalize.measure(build_frontend(frontend), (batch.wave for batch in training.batches(256)))
+    waves = (batch.wave for batch in training.batches(256))
+    statistics = Normalize.measure(build_frontend(frontend), waves, frontend.per_bin)
     shape = EncoderConfig(frontend, backbone, training.clip_s, bag, patches or PatchesConfig())
     return AudioEncoder.build(shape, statistics)

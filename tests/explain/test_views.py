@@ -7,6 +7,7 @@ import pytest
 import torch
 from audiossl.transforms import MelConfig, MultiCrop, MultiCropConfig, Normalize, as_float, build_frontend
 from audiossl.transforms.view_config import PatchesConfig, TwoViewsConfig
+from audiossl.transforms.wave_config import WaveAugmentConfig
 
 from audiossl.data import DataConfig
 from audiossl.errors import UserError
@@ -101,3 +102,31 @@ def test_clips_without_a_training_split_are_shown_too(tones, tmp_path):
         DataConfig(root=str(tmp_path / "clips.csv"), outside=True), SMALL, MultiCropConfig(), seed=0, n_clips=4
     )
     assert len(shown.waves) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "n_copies", "of_copy"),
+    [
+        (MultiCropConfig(n_locals=3), 2, [["1", "3", "5"], ["2", "4"]]),
+        (TwoViewsConfig(), 2, [["1"], ["2"]]),
+        (PatchesConfig(n_patches=3, patch_s=0.4), 1, [["1", "2", "3"]]),
+    ],
+    ids=["multi_crop", "two_views", "patches"],
+)
+def test_changes_of_the_waveform_are_shown_and_played(tones, tmp_path, config, n_copies, of_copy):
+    wave = WaveAugmentConfig(gain_db=12.0, noise=1.0, noise_snr_db=[0.0, 0.0])
+    shown = examine(DataConfig(root=str(tones)), SMALL, config, seed=0, n_clips=2, wave=wave)
+    groups = by_clip(shown.pictures)
+    assert set(groups) == set(shown.waves)
+    assert len(groups) == 2 * (1 + n_copies)
+    first, *copies = list(groups.values())[: 1 + n_copies]
+    assert len(first) == 1  # the clip itself: no view is cut from it
+    for (whole, *views), labels in zip(copies, of_copy, strict=True):
+        assert [box.label for box in whole.boxes] == labels
+        assert len(views) == len(labels)
+        assert np.abs(whole.image - first[0].image).mean() > 0.2
+    waves = [shown.waves[name] for name in list(groups)[: 1 + n_copies]]
+    assert all(not np.array_equal(waves[0], other) for other in waves[1:])
+    text = write_view_page(tmp_path / "page.html", shown).read_text("utf-8")
+    assert text.count("<audio ") == 2 * (1 + n_copies)
+    assert "Noise(probability=1.0" in text

@@ -138,3 +138,16 @@ def test_workers_start_without_torch():
     code = "import sys, audiossl.transforms.empirical_modes; print('torch' in sys.modules, 'PyEMD' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert run.stdout.split() == ["False", "False"]
+
+
+def test_zeros_at_the_ends_of_a_clip_are_no_part_of_its_sound():
+    config = EmdConfig(hop_length=100, n_bins=16)
+    time = np.arange(3000) / 16000
+    sound = (np.sin(2 * np.pi * 700 * time) + 0.3 * np.cos(2 * np.pi * 2900 * time)).astype(np.float32)
+    padded = np.concatenate([np.zeros(2000, np.float32), sound, np.zeros(3000, np.float32)])
+    alone, placed = hilbert_picture(sound, config), hilbert_picture(padded, config)
+    assert placed.shape == (16, 81)
+    first, last = 2000 // 100, 2000 // 100 + alone.shape[1]
+    np.testing.assert_allclose(placed[:, first:last].sum(0), alone.sum(0), rtol=1e-3, atol=1e-3)
+    assert placed[:, : first - 1].sum() == placed[:, last + 1 :].sum() == 0
+    assert hilbert_picture(np.zeros(500, np.float32), config).sum() == 0
