@@ -5,7 +5,7 @@
 128 clips of a second at 16 kHz; every clip is changed, by draws of its own. audiomentations changes a clip at a time,
 torch-audiomentations a batch; each with the same kind of change in the same range, where it has one. What the kinds do
 is the same in name and not to the last sample, so only the time is compared. The plain loop is numpy and scipy.
-On a GPU ours and torch-audiomentations' batches lie there; what works on arrays stays on the CPU.
+On a GPU ours and torch-audiomentations' batches lie there; what works on arrays stays on the CPU, as its column says.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from audiossl.transforms import WaveAugment, WaveAugmentConfig
 from scipy.signal import fftconvolve, resample_poly, sosfilt
-from timing import compare
+from timing import DEVICE, compare, on_cpu
 
 B, RATE = 128, 16000
 ROUNDS = {"pitch": 2, "speed": 3}  # the slow ones; the others 5
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 WAVE = 0.1 * torch.randn(B, RATE, generator=torch.Generator().manual_seed(0)).to(DEVICE)
 DRAW = np.random.default_rng(0)
 # By kind: our setting.
@@ -110,30 +109,34 @@ def torch_audiomentations_call(kind: str) -> Callable[[], object] | None:
     return lambda: change(wave, RATE)
 
 
-PEERS = {"audiomentations": audiomentations_call, "torch_audiomentations": torch_audiomentations_call}
+LOOP = on_cpu("plain loop")
+# By package: the name of its column, and its calls.
+PEERS = {
+    "audiomentations": (on_cpu("audiomentations"), audiomentations_call),
+    "torch_audiomentations": ("torch-audiomentations", torch_audiomentations_call),
+}
 
 
 def main() -> None:
     """One table: milliseconds of a batch, and how many times ours."""
     warnings.simplefilter("ignore")
-    names = {name: name.replace("_", "-") for name in PEERS}
     found: dict[str, dict[str, float]] = {}
     for kind in KINDS:
         calls = {"audiossl": ours(kind)}
         if kind != "pitch":
-            calls["plain loop"] = loop(kind)
-        for name, make in PEERS.items():
-            call = make(kind) if find_spec(name) else None
+            calls[LOOP] = loop(kind)
+        for package, (name, make) in PEERS.items():
+            call = make(kind) if find_spec(package) else None
             if call is not None:
-                calls[names[name]] = call
+                calls[name] = call
         found[kind] = compare("", calls, "audiossl", ROUNDS.get(kind, 5), quiet=True)
     print(f"\n### {B} clips of a second\n\nMilliseconds of a batch, one thread; in brackets how many times ours.\n")
-    ways = ["plain loop", *names.values()]
+    ways = [LOOP, *(name for name, _ in PEERS.values())]
     print("| | audiossl | " + " | ".join(ways) + " |\n|---|---:|" + "---:|" * len(ways))
     for kind, medians in found.items():
         cells = [cell(medians, way) for way in ways]
         print(f"| {kind} | {1e3 * medians['audiossl']:.1f} | " + " | ".join(cells) + " |")
-    missing = [shown for name, shown in names.items() if not find_spec(name)]
+    missing = [name for package, (name, _) in PEERS.items() if not find_spec(package)]
     print(f"\nNot installed: {', '.join(missing)}." if missing else "")
 
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 
 import torch
 from audiossl.transforms.views import Views
-from timing import compare
+from timing import DEVICE, compare
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +25,6 @@ from audiossl.heads import ByolHead
 from audiossl.methods.byol import Byol, ByolConfig
 from audiossl.optim import OptimConfig, build_optimizer
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 B, SIZE = 32, (64, 96)
 HIDDEN, WIDTH, MOMENTUM = 4096, 256, 0.99  # the paper's heads
 BACKBONES = {"resnet10": 5, "vit_tiny": 5}  # rounds

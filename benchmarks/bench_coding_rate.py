@@ -19,13 +19,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from timing import compare
+from timing import DEVICE, compare
 from torch import Tensor
 from torch.nn import functional
 
 from audiossl.losses.coding_rate import coding_rate
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 N_CLIPS, DIM, EPS = 100, 1024, 0.2
 SIZES = {20: 7, 100: 3}  # patches, rounds
 

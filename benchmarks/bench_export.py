@@ -49,7 +49,7 @@ def table(title: str, encoder: AudioEncoder, folder: Path, waves: torch.Tensor, 
         for n_clips in (len(waves), 1):
             these = {name: partial(call, waves[:n_clips]) for name, call in calls.items()}
             what = f"{title}, {n_clips} clip{'s' if n_clips > 1 else ''} of a second"
-            seconds = compare(what, these, "PyTorch eager", rounds, threads, wall=True)
+            seconds = compare(what, these, "PyTorch eager", rounds, threads, wall=True, device="cpu")
             speeds = ", ".join(f"{name} {n_clips / median:.0f}" for name, median in seconds.items())
             print(f"\nClips a second: {speeds}.")
 

@@ -66,7 +66,7 @@ def against_loops(image: Tensor, n: int, band: float) -> None:
         "loop over patches, cut": loop,
         "PIL, cut": pil,
     }
-    medians = compare(f"{n} patches of {height} x {width} of {B} clips", calls, "drawn and cut", rounds=5)
+    medians = compare(f"{n} patches of {height} x {width} of {B} clips", calls, "drawn and cut", rounds=5, device="cpu")
     print()
     for name, seconds in medians.items():
         print(f"{name}: {n * B / seconds:,.0f} patches a second and core")
@@ -81,7 +81,7 @@ def changes(image: Tensor, n: int) -> None:
         name: (lambda patches=patches: patches(image, generator()))  # type: ignore[misc]
         for name, patches in kinds.items()
     }
-    medians = compare(f"{n} patches of 64 x 32 of {B} clips, changed", calls, "nothing but cut", rounds=3)
+    medians = compare(f"{n} patches of 64 x 32 of {B} clips, changed", calls, "nothing but cut", rounds=3, device="cpu")
     print()
     for name, seconds in medians.items():
         print(f"{name}: {n * B / seconds:,.0f} patches a second and core")

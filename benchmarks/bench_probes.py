@@ -42,7 +42,7 @@ def versus_scikit_learn(train: Labelled, test: Labelled) -> None:
     def ours() -> np.ndarray:
         return knn_predict(train.x, train.y, test.x, 20)
 
-    compare("Weighted kNN, k 20", {"audiossl": ours, "scikit-learn": theirs}, "audiossl")
+    compare("Weighted kNN, k 20", {"audiossl": ours, "scikit-learn": theirs}, "audiossl", device="cpu")
     print(f"\nLabels that agree: {100 * float((ours() == theirs()).mean()):.1f} %")
     sgd = SGDClassifier(loss="log_loss", learning_rate="constant", eta0=0.001, max_iter=EPOCHS, tol=None, alpha=0.0)
     compare(
@@ -53,6 +53,7 @@ def versus_scikit_learn(train: Labelled, test: Labelled) -> None:
         },
         f"audiossl, batches of {BATCH}",
         rounds=3,
+        device="cpu",
     )
 
 
@@ -74,6 +75,7 @@ def main() -> None:
         },
         "each rate alone",
         rounds=7,
+        device="cpu",
     )
     together, alone = grid(GRID)[0], torch.cat([grid([pair])[0] for pair in GRID], 1)
     print(f"\nLargest deviation of a weight: {float((together - alone).abs().max()):.1e}")
@@ -81,6 +83,7 @@ def main() -> None:
         f"kNN with k {', '.join(map(str, KS))}",
         {"each k alone": lambda: [neighbours((k,)) for k in KS], "one search": lambda: neighbours(KS)},
         "each k alone",
+        device="cpu",
     )
     one_search = neighbours(KS)
     same = all(np.array_equal(one_search[k], neighbours((k,))[k]) for k in KS)

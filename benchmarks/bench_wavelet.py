@@ -3,7 +3,8 @@
     python benchmarks/bench_wavelet.py
 
 A is 4 clips of 1 s at 16 kHz, B one clip of 10 s at 32 kHz. ptwt and ssqueezepy are wanted for the comparison alone
-(extra `bench`); without them their rows are left out, and it is said so.
+(extra `bench`); without them their rows are left out, and it is said so. On a GPU PyWavelets and ssqueezepy stay on the
+CPU, and their rows say so. The bars: coefficients and packets in at most the time of ptwt.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from audiossl.transforms import build_frontend
 from audiossl.transforms.dwt import wavedec
 from audiossl.transforms.wavelet_packet import wavelet_packet
-from timing import compare
+from timing import DEVICE, bars, compare, on_cpu
+
+from audiossl.run.freed_memory import keep_freed_memory
 
 LEVEL = 6
 Calls = dict[str, Callable[[], object]]
@@ -29,8 +32,8 @@ def signals() -> dict[str, tuple[torch.Tensor, int]]:
     """Waves and their rates."""
     generator = torch.Generator().manual_seed(0)
     return {
-        "A": (0.1 * torch.randn(4, 16000, generator=generator), 16000),
-        "B": (0.1 * torch.randn(1, 320000, generator=generator), 32000),
+        "A": (0.1 * torch.randn(4, 16000, generator=generator).to(DEVICE), 16000),
+        "B": (0.1 * torch.randn(1, 320000, generator=generator).to(DEVICE), 32000),
     }
 
 
@@ -42,14 +45,14 @@ def ptwt_packets(wave: torch.Tensor) -> list[torch.Tensor]:
 
 
 def transform_calls(wave: torch.Tensor) -> tuple[Calls, Calls]:
-    plain = wave.numpy()
+    plain, peer = wave.cpu().numpy(), on_cpu("pywt")
     decompositions: Calls = {
         "wavedec": lambda: wavedec(wave, "db4", LEVEL),
-        "pywt": lambda: pywt.wavedec(plain, "db4", "symmetric", LEVEL),
+        peer: lambda: pywt.wavedec(plain, "db4", "symmetric", LEVEL),
     }
     packets: Calls = {
         "wavelet_packet": lambda: wavelet_packet(wave, "db4", LEVEL),
-        "pywt": lambda: [node.data for node in pywt.WaveletPacket(plain, "db4", "symmetric", LEVEL).get_level(LEVEL)],
+        peer: lambda: [node.data for node in pywt.WaveletPacket(plain, "db4", "symmetric", LEVEL).get_level(LEVEL)],
     }
     if find_spec("ptwt"):
         import ptwt
@@ -61,10 +64,10 @@ def transform_calls(wave: torch.Tensor) -> tuple[Calls, Calls]:
 
 def deviation(wave: torch.Tensor) -> tuple[float, float]:
     """Relative L2 error of the coefficients of the float32 wave against PyWavelets in float64."""
-    exact = wave.numpy().astype(np.float64)
-    ours = torch.cat(wavedec(wave, "db4", LEVEL), dim=-1).numpy()
+    exact = wave.cpu().numpy().astype(np.float64)
+    ours = torch.cat(wavedec(wave, "db4", LEVEL), dim=-1).cpu().numpy()
     theirs = np.concatenate(pywt.wavedec(exact, "db4", "symmetric", LEVEL), axis=-1)
-    packets = wavelet_packet(wave, "db4", LEVEL).numpy()
+    packets = wavelet_packet(wave, "db4", LEVEL).cpu().numpy()
     nodes = pywt.WaveletPacket(exact, "db4", "symmetric", LEVEL).get_level(LEVEL, "freq")
     leaves = np.stack([node.data for node in nodes], axis=1)
     return (
@@ -80,33 +83,37 @@ def picture_calls(wave: torch.Tensor, rate: int) -> Calls:
     frontends["gammatone, backend nnaudio"] = build_frontend(
         "gammatone", sample_rate=rate, hop_length=rate // 100, backend="nnaudio"
     )
-    return {name: partial(frontend, wave) for name, frontend in frontends.items()}
+    return {name: partial(frontend.to(DEVICE), wave) for name, frontend in frontends.items()}
 
 
 def squeezed(wave: torch.Tensor, rate: int) -> None:
     """Synchrosqueezing, a clip at a time in ssqueezepy, which gives a column a sample and none at a hop."""
-    frontend = build_frontend("synchrosqueezing", sample_rate=rate, hop_length=rate // 100)
+    frontend = build_frontend("synchrosqueezing", sample_rate=rate, hop_length=rate // 100).to(DEVICE)
+    clips = wave.cpu().numpy()
     calls: Calls = {"audiossl synchrosqueezing, hop of 10 ms": lambda: frontend(wave)}
     if find_spec("ssqueezepy"):
         os.environ["SSQ_PARALLEL"] = "0"  # one thread, as ours
         import ssqueezepy
 
-        calls["ssqueezepy.ssq_cwt, 16 rows an octave"] = lambda: [
-            ssqueezepy.ssq_cwt(one, nv=16) for one in wave.numpy()
+        calls[on_cpu("ssqueezepy.ssq_cwt, 16 rows an octave")] = lambda: [
+            ssqueezepy.ssq_cwt(one, nv=16) for one in clips
         ]
-    compare("A: synchrosqueezing", calls, "audiossl synchrosqueezing, hop of 10 ms", rounds=3)
+    compare("A: synchrosqueezing", calls, "audiossl synchrosqueezing, hop of 10 ms", rounds=3, warm=True)
 
 
 def main() -> None:
-    reference = "ptwt" if find_spec("ptwt") else "pywt"
+    keep_freed_memory()  # as every run does
+    reference = "ptwt" if find_spec("ptwt") else on_cpu("pywt")
     for name, (wave, rate) in signals().items():
         decompositions, packets = transform_calls(wave)
         errors = deviation(wave)
-        compare(f"{name}: wavelet coefficients, db4, level {LEVEL}", decompositions, reference)
+        medians = compare(f"{name}: wavelet coefficients, db4, level {LEVEL}", decompositions, reference, warm=True)
         print(f"\nDeviation of wavedec from PyWavelets in float64: {errors[0]:.1e} of the norm.")
-        compare(f"{name}: wavelet packets, db4, level {LEVEL}", packets, reference)
+        bars(medians, {("wavedec", "ptwt"): 1.0})
+        medians = compare(f"{name}: wavelet packets, db4, level {LEVEL}", packets, reference, warm=True)
         print(f"\nDeviation of wavelet_packet from PyWavelets in float64: {errors[1]:.1e} of the norm.")
-        compare(f"{name}: pictures", picture_calls(wave, rate), "mel", rounds=9)
+        bars(medians, {("wavelet_packet", "ptwt"): 1.0})
+        compare(f"{name}: pictures", picture_calls(wave, rate), "mel", rounds=9, warm=True)
     squeezed(*signals()["A"])
     missing = [peer for peer in ("ptwt", "ssqueezepy") if not find_spec(peer)]
     print(f"\nNot installed: {', '.join(missing)}." if missing else "")

@@ -60,11 +60,11 @@ def rounds_for(*calls: Callable[[], object]) -> int:
 
 def timed(title: str, calls: dict[str, Callable[[], object]], reference: str) -> dict[str, float]:
     with torch.no_grad():
-        return compare(title, calls, reference, rounds_for(*calls.values()))
+        return compare(title, calls, reference, rounds_for(*calls.values()), warm=True, device="cpu")
 
 
 def call_of(frontend: FrontEnd, wave: torch.Tensor) -> Callable[[], object]:
-    """A call of a front end; one that keeps what it has seen is given another wave each time."""
+    """A call of a front end; one that keeps what it has seen is given other clips each time."""
     shifts = count(1)
     if hasattr(frontend.config, "cache"):
         return lambda: frontend(wave.roll(next(shifts), -1))
@@ -96,11 +96,11 @@ def table(wave: torch.Tensor) -> str:
         "| type | rows × frames | ms a clip | × mel | time beside peers' | gradient | trainable |",
         "|---|---:|---:|---:|---|---|---|",
     ]
-    mel = build_frontend(configured("mel", PRESET))
-    for kind in known_types():
-        frontend = build_frontend(configured(kind, PRESET))
-        calls = {"mel": lambda: mel(wave), kind: call_of(frontend, wave)}
-        cost = timed(f"{kind}, preset small", calls, "mel")
+    frontends = {kind: build_frontend(configured(kind, PRESET)) for kind in known_types()}
+    # All in one comparison, so that the column of milliseconds and that of ratios are the same measurement.
+    calls = {kind: call_of(frontend, wave) for kind, frontend in frontends.items()}
+    cost = timed("all types, preset small", calls, "mel")
+    for kind, frontend in frontends.items():
         shape = tuple(frontend(wave[:1]).shape[1:])
         size = " × ".join(str(n) for n in (shape if shape[0] > 1 else shape[1:]))
         lines.append(
@@ -129,10 +129,12 @@ def brief(number: float) -> str:
 
 def small_print() -> str:
     return (
-        f"Clips of one second at 16 kHz, {N_CLIPS} a call, CPU time of one thread, medians. Sizes and milliseconds: "
-        "the preset `small`. *Time beside peers'*: ours over theirs for the picture before compression at the type's "
-        "defaults (`cqt` and `vqt`: 84 rows, 12 an octave from C1, hop 256), so below 1 is quicker; PyWavelets "
-        "computes coefficients only. *Trainable*: `if asked` with `trainable` and backend `nnaudio`."
+        f"Clips of one second at 16 kHz, {N_CLIPS} different ones a call, CPU time of one thread, medians; every call "
+        "that is measured comes right after one of its own. Sizes and milliseconds: the preset `small`, all types in "
+        "turns. *× mel*: those milliseconds over mel's. *Time beside peers'*: ours over theirs for the picture before "
+        "compression at the type's defaults (`cqt` and `vqt`: 84 rows, 12 an octave from C1, hop 256), so below 1 is "
+        "quicker; PyWavelets computes coefficients only. *Trainable*: `if asked` with `trainable` and backend "
+        "`nnaudio`."
     )
 
 
@@ -247,7 +249,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     sound = read_sound(given.clip, 16000, duration_s=2.0)
     second = audio.fit_length(sound.wave, 16000)
-    wave = torch.from_numpy(np.stack([second] * N_CLIPS))
+    # Different clips, since `emd` computes equal ones once: the second, begun at another place each time.
+    wave = torch.from_numpy(np.stack([np.roll(second, at * len(second) // N_CLIPS) for at in range(N_CLIPS)]))
     torch.manual_seed(0)
     for kind in known_types():
         print(f"drawing {kind}", file=sys.stderr, flush=True)

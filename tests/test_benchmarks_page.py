@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -35,6 +37,12 @@ def page(tmp_path: Path) -> Path:
     path = tmp_path / "page.md"
     path.write_text("# Speed\n\nBefore.\n\n<!-- one: begin -->\nold\n<!-- one: end -->\n\nAfter: 100 % \\1.\n")
     return path
+
+
+@pytest.fixture
+def timing(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module("timing")
 
 
 def test_a_whole_run_fills_the_parts_and_says_what_it_was_measured_on(folder: Path, page: Path):
@@ -86,3 +94,28 @@ def test_the_page_of_the_project_has_a_part_for_every_benchmark():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     for path in sorted((ROOT / "benchmarks").glob("bench_*.py")):
         assert f"<!-- {path.stem.removeprefix('bench_')}: begin -->" in text
+
+
+def test_every_bar_is_printed_with_its_verdict(timing: ModuleType, capsys: pytest.CaptureFixture[str]):
+    limits = {("ours", "quick"): 1.0, ("ours", "even"): 0.5, ("ours", "slow"): 1 / 6, ("ours", "missing"): 0.3}
+    timing.bars({"ours": 2.0, "quick": 1.0, "even": 4.0, "slow": 16.0}, limits)
+    assert capsys.readouterr().out.split("\n\n")[1].splitlines() == [
+        "- ours / quick: 2, bar <= 1: missed",
+        "- ours / even: 0.5, bar <= 0.5: met",
+        "- ours / slow: 0.125, bar <= 0.167: met",
+        "- ours / missing: not measured here, bar <= 0.3",
+    ]
+
+
+def test_a_warm_comparison_calls_each_way_again_right_before_it_is_measured(timing: ModuleType):
+    called: list[str] = []
+    calls = {name: lambda name=name: called.append(name) for name in "ab"}
+    timing.compare("", calls, "a", rounds=2, warm=True, quiet=True, device="cpu")
+    assert "".join(called) == "ab" + 2 * "aabb"
+
+
+def test_a_peer_without_gpu_code_says_so_beside_a_gpu(timing: ModuleType, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(timing, "DEVICE", "cpu")
+    assert timing.on_cpu("pywt") == "pywt"
+    monkeypatch.setattr(timing, "DEVICE", "cuda")
+    assert timing.on_cpu("pywt") == "pywt (on the CPU)"

@@ -14,8 +14,9 @@ cycles a sample in [-1/4, 3/4): once around the circle, so that a filter may lea
 as they are: an analytic filter returns 0 below 0 and above 1/2, a delay is a phase; real or complex. `reach` is the
 number of samples, before or behind a filter's origin, after which the longest filter is over.
 
-Fast where the hop is long and the filters are narrow: twenty times faster than dense convolution by FFT for 64 wavelets
-at a hop of 10 ms. A hop with a large prime factor, such as 167, makes the first FFT six times slower than one without.
+Fast where the hop is long and the filters are narrow: for 64 wavelets at a hop of 10 ms at least ten times as fast as
+dense convolution by FFT on clips of a second at 16 kHz, and up to 63 times on ten seconds at 32 kHz. A hop with a large
+prime factor, such as 167, makes the first FFT six times slower than one without.
 """
 
 from __future__ import annotations

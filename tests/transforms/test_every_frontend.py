@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from audiossl.transforms import FrontEnd, FrontEndConfig, build_frontend
+from audiossl.transforms import CwtConfig, FrontEnd, FrontEndConfig, MelConfig, build_frontend
+from audiossl.transforms import frontend as frontend_module
+from audiossl.transforms.config import fingerprint_of
 from audiossl.transforms.frontend import HOMES
 
 from audiossl.errors import UserError
@@ -20,11 +22,46 @@ NO_GRADIENT: dict[str, str] = {
 # Types that move power to the cell of its own frequency: where that is all but halfway between two rows, rounding of a
 # transform of three clips, which is not that of one, decides. Both rows of one coefficient in ten thousand may differ.
 MOVED: dict[str, float] = {"synchrosqueezing": 5e-4}
+# Settings so small that finite differences are quick: three frames of a hundred samples.
+BAND = {"n_bins": 4, "f_min": 500.0, "f_max": 7000.0, "hop_length": 40}
+FOURIER = {"n_fft": 64, "win_length": 64, "hop_length": 40, "f_min": 0.0, "f_max": 8000.0}
+SMALL: dict[str, dict] = {
+    "chroma": {**FOURIER, "n_bins": 3},
+    "cqt": BAND,
+    "cwt": BAND,
+    "dwt": {"level": 3, "hop_length": 40},
+    "fbank": {"n_bins": 4, "win_length": 64, "hop_length": 40},
+    "gammatone": BAND,
+    "leaf": BAND,
+    "matching_pursuit": {**BAND, "segment_length": 64, "n_scales": 1, "n_atoms": 2},
+    "mel": {**FOURIER, "n_bins": 4},
+    "mfcc": {**FOURIER, "n_bins": 3, "n_mels": 4},
+    "reassigned": {**FOURIER, "n_bins": 4},
+    "scattering": BAND,
+    "stack": {**BAND, "types": ["mel", "gammatone"]},
+    "stft": FOURIER,
+    "synchrosqueezing": BAND,
+    "vqt": BAND,
+    "wavelet_packet": {"level": 2, "hop_length": 40},
+    "wigner_ville": {**BAND, "win_length": 15},
+}
 EVERY = pytest.mark.parametrize("kind", sorted(FrontEndConfig.get_known_choices()))
 
 
 def build(kind: str, **changes) -> FrontEnd:
     return build_frontend(kind, **{**SETTINGS.get(kind, {}), **changes})
+
+
+def compressions(kind: str) -> list[str]:
+    """Cells that moved are told from others by their logarithm; cepstra are logarithms."""
+    return ["log"] if kind in ("mfcc", *MOVED) else ["log", "none"]
+
+
+def assert_same(kind: str, image: torch.Tensor, reference: torch.Tensor) -> None:
+    """Equal to a millionth of the norm: FFTs and sums of several clips may run in another order than of one."""
+    moved = ~torch.isclose(image, reference, atol=1e-3)
+    assert moved.float().mean() <= MOVED.get(kind, 0.0)
+    assert (image - reference)[~moved].norm() < 1e-6 * reference[~moved].norm()
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +101,18 @@ def test_frequencies_ascend_within_the_band(kind):
 
 
 @EVERY
-def test_batch_equals_single(kind, waves):
-    frontend = build(kind)
-    whole, single = frontend(waves), torch.cat([frontend(wave[None]) for wave in waves])
-    differ = ~torch.isclose(whole, single, atol=1e-3)
-    assert differ.float().mean() <= MOVED.get(kind, 0.0)
+def test_batch_equals_single_and_pieces_equal_whole(kind, waves, monkeypatch):
+    for compress in compressions(kind):
+        frontend = build(kind, compress=compress)
+        one_clip = frontend.temporary_bytes(waves.shape[1])
+        pictures = {}
+        for at_a_time in (3, 2, 1):
+            monkeypatch.setattr(frontend_module, "CHUNK_BYTES", at_a_time * one_clip)
+            assert frontend._chunk(waves) == at_a_time
+            pictures[at_a_time] = frontend(waves)
+        assert_same(kind, torch.cat([frontend(wave[None]) for wave in waves]), pictures[3])
+        assert_same(kind, pictures[2], pictures[3])
+        assert_same(kind, pictures[1], pictures[3])
 
 
 @EVERY
@@ -90,6 +134,19 @@ def test_sound_makes_a_gradient(kind, waves):
     build(kind)(wave).square().mean().backward()
     assert wave.grad.isfinite().all()
     assert (wave.grad.abs().sum(1) > 0).all()
+
+
+@EVERY
+def test_gradients_in_float64(kind):
+    if kind in NO_GRADIENT:
+        pytest.skip(NO_GRADIENT[kind])
+    frontend = build_frontend(kind, **SMALL[kind]).double()
+    t = torch.arange(100) / 16000
+    noise = 0.1 * torch.randn(2, 100, generator=torch.Generator().manual_seed(0))
+    wave = (torch.sin(2 * torch.pi * (1000 + 40000 * t) * t) + noise).double().requires_grad_()
+    # `forward` would round to float32.
+    assert frontend.transform(wave).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda wave: frontend.compress(frontend.transform(wave)), wave)
 
 
 @EVERY
@@ -115,6 +172,16 @@ def test_a_configuration_survives_the_way_through_plain_values(kind):
     again = FrontEndConfig.get_choice_class(values.pop("type"))(**values)
     assert again == config
     assert again.fingerprint() == config.fingerprint()
+
+
+def test_fingerprints_are_those_of_files_that_exist():
+    # Statistics and caches are found by them: a change means that none of those on disk fits any more.
+    assert MelConfig().fingerprint() == "8a1acd0fb18ed665"
+    assert CwtConfig().fingerprint() == "3c5acc86cf8a88d5"
+    assert MelConfig(n_bins=32, hop_length=334).fingerprint() == "e62d408d11e4215f"  # of the models `words`
+    # sha256 of {"floor": 1e-06, "n_bins": 64, "trainable": false, "type": "mel"}
+    values = {"type": "mel", "n_bins": 64, "floor": 1e-6, "trainable": False}
+    assert fingerprint_of(values) == "0aaf52e0200af614"
 
 
 @EVERY

@@ -29,13 +29,16 @@ def test_coefficients_equal_pywavelets(pad_mode, wavelet, level, n_samples):
         np.testing.assert_allclose(rows, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
 
 
-def test_pywavelets_gives_the_wave_back():
-    wave = noise(1, 999)
-    leaves = wavelet_packet(wave, "db4", 4)
-    tree = pywt.WaveletPacket(np.zeros(999, "f4"), "db4", "symmetric", 4)
-    for node, row in zip(tree.get_level(4, "freq"), leaves[0].numpy(), strict=True):
+@pytest.mark.parametrize("pad_mode", PAD_MODES)
+@pytest.mark.parametrize(("wavelet", "level"), [("haar", 3), ("db4", 4), ("sym8", 3), ("coif3", 3), ("bior2.4", 2)])
+@pytest.mark.parametrize("n_samples", [11, 999, 1000])
+def test_pywavelets_gives_the_wave_back(pad_mode, wavelet, level, n_samples):
+    wave = noise(1, n_samples)
+    leaves = wavelet_packet(wave, wavelet, level, pad_mode)
+    tree = pywt.WaveletPacket(np.zeros(n_samples), wavelet, pad_mode, level)
+    for node, row in zip(tree.get_level(level, "freq"), leaves[0].double().numpy(), strict=True):
         tree[node.path] = row
-    np.testing.assert_allclose(tree.reconstruct(update=False)[:999], wave[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(tree.reconstruct(update=False)[:n_samples], wave[0].numpy(), rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("row", [0, 1, 2, 7, 21, 42, 63])

@@ -84,6 +84,55 @@ def test_the_pseudo_distribution_is_tftbs():
     assert np.linalg.norm(image - oracle[:, ::10]) < 1e-6 * np.linalg.norm(oracle[:, ::10])
 
 
+# Of `short_signal` tftb 0.2.0 gives these columns, with sixteen rows, at sample 10 and 20 (pseudo) and at 11 and 21
+# (smoothed). It cannot be installed beside numpy 2, which it runs with.
+PSEUDO = [
+    [0.03221077, -0.16209283, 0.69115445, 3.53329339, 6.03247108, 4.78423583, 0.0036193, -4.40579901,
+     -5.05184363, -2.28264279, 0.70834485, 1.67859796, 1.13479981, 0.38524712, -0.02289258, -0.00297563],
+    [0.01459553, -0.02711853, 0.04883858, -0.05905898, -0.05437859, 1.81454718, 4.92153232, 4.66074418,
+     -0.14404193, -3.75540583, -2.41008599, 0.48034828, 1.18610307, 0.41987802, -0.03469894, -0.00607028],
+]  # fmt: skip
+SMOOTHED = [
+    [2.49183613, 2.56206519, 4.61270489, 5.89433705, 1.7524809, -3.26798581, -2.9080326, -0.20497309,
+     0.40190632, -0.15792494, -0.44056994, 0.20530983, 1.89152051, 2.57408049, 1.94861052, 2.145548],
+    [1.74824071, 1.74174897, 2.10790016, 2.02316408, 2.83118196, 2.94249185, -1.5119582, -5.27050334,
+     -1.85437277, 2.16521492, 0.75056461, -0.3565232, 1.56979702, 2.2131753, 1.62924503, 1.81182993],
+]  # fmt: skip
+
+
+def short_signal() -> np.ndarray:
+    t = np.arange(32)
+    return np.exp(2j * np.pi * (0.05 * t + 0.004 * t**2)) + 0.5 * np.exp(2j * np.pi * 0.35 * t)
+
+
+def test_the_columns_are_tftbs():
+    processing = pytest.importorskip("tftb.processing", reason="tftb, the oracle, is not installed")
+    window, smoothing = hann_around(5).numpy(), hann_around(3).numpy()
+    pseudo, _, _ = processing.PseudoWignerVilleDistribution(short_signal(), n_fbins=16, fwindow=window).run()
+    smoothed = processing.smoothed_pseudo_wigner_ville(short_signal(), freq_bins=16, twindow=smoothing, fwindow=window)
+    np.testing.assert_allclose(pseudo[:, [10, 20]].T, PSEUDO, rtol=0.0, atol=1e-7)
+    np.testing.assert_allclose(smoothed[:, [11, 21]].T, SMOOTHED, rtol=0.0, atol=1e-7)
+
+
+def test_the_pseudo_distribution_is_tftbs_columns():
+    basis = lag_basis(5, RATE, torch.arange(16) * RATE / 32, 0.0)
+    image = (basis @ lag_products(torch.from_numpy(short_signal())[None], 5, 10))[0].T[1:3]
+    np.testing.assert_allclose(image, PSEUDO, rtol=0.0, atol=1e-7)
+
+
+def test_the_smoothed_products_are_tftbs_columns():
+    smoothing = hann_around(3) / hann_around(3).sum()
+    products = smoothed_lag_products(torch.from_numpy(short_signal())[None], 5, 10, smoothing)[0].numpy()
+    ours = (products[0::2] + 1j * products[1::2])[:5, 1:3]
+    # tftb has the products of lag m in the place of lag m + 1, under the mean of both neighbours' windows, and those of
+    # lag 0 in their own place as well. It counts instants from 1, hence sample 10 for 11.
+    lags = np.fft.ifft(np.array(SMOOTHED), axis=1).T
+    window = np.append(hann_around(5).numpy()[5:], 0.0)
+    neighbours = np.array([window[m + 1] + window[abs(m - 1)] for m in range(5)]) / 2
+    np.testing.assert_allclose(lags[0], ours[0], rtol=0.0, atol=1e-7)
+    np.testing.assert_allclose(lags[1:6], neighbours[:, None] * ours, rtol=0.0, atol=1e-7)
+
+
 def test_without_weights_beside_the_frame_smoothing_changes_nothing():
     z = analytic_signal(torch.from_numpy(noise(500)))[None]
     plain = lag_products(z, 20, 30)
