@@ -100,8 +100,9 @@ class EmpSsl(nn.Module):
         loss = -apart - weight * alike
         logs = {"loss": loss.detach(), "invariance": alike.detach(), "coding_rate": rate.detach()}
         logs["collapse_rate"] = torch.full_like(rate.detach(), least)
-        # 0 where all clips are one, 1 where they are as different as can be.
-        logs["rate_share"] = (rate.detach() - least) / max(largest - least, 1e-6)
+        # 0 where all clips are one, 1 where they are as different as can be, as a single one is.
+        room = largest - least
+        logs["rate_share"] = (rate.detach() - least) / room if room > 1e-6 else torch.ones_like(rate.detach())
         logs["effective_rank"] = effective_rank(z.detach().mean(0))
         logs["passes"] = passes(views.images, views.boxes.shape[1], self.bag.image_size)
         if views.silent is not None:
@@ -129,6 +130,11 @@ class EmpSsl(nn.Module):
         return unit_rows(torch.cat(parts)).unflatten(0, (-1, n_clips))
 
     def _see(self, images: Tensor) -> Tensor:
+        if len(images) == 1 and self.training and self.bag.config.batch_norm:
+            raise UserError(
+                "one patch at a time has no statistics for batch norm: raise --run.batch_size or --views.n_patches, "
+                "lower --method.groups, or give --bag.batch_norm false."
+            )
         return self.projector(self.bag.of_patches(images))
 
     @contextlib.contextmanager
@@ -155,13 +161,14 @@ class EmpSsl(nn.Module):
 
         Raises UserError when it has no projector, or one of other shapes.
         """
-        trained = {name.removeprefix("projector."): t for name, t in state.items() if name.startswith("projector.")}
+        # A run's own, or an encoder's whose output it makes.
+        trained = {name.split("projector.", 1)[1]: t for name, t in state.items() if _of_projector(name)}
         other = misfits(self.projector.state_dict(), trained)
         if other:
             found = "has no projector" if not trained else f"has a projector of other shapes ({other[0]})"
             raise UserError(
-                f"--method.projector {source} {found}: give a run of EMP-SSL with the same --bag.feature_dim and "
-                "--bag.projection_dim."
+                f"--method.projector {source} {found}: give a run of EMP-SSL with the same --bag.feature_dim, "
+                "--bag.projection_dim and --bag.batch_norm."
             )
         self.projector.load_state_dict(trained)
         self.projector.requires_grad_(False)
@@ -185,3 +192,7 @@ class EmpSsl(nn.Module):
     def encoder(self) -> BagOfPatches:
         """The part that is kept."""
         return self.bag
+
+
+def _of_projector(name: str) -> bool:
+    return name.startswith(("projector.", "backbone.projector."))

@@ -22,7 +22,7 @@ from audiossl.errors import UserError
 from audiossl.reading import read_json, read_yaml
 from audiossl.reading_tensors import are_plain, read_safetensors, read_torch
 from audiossl.run import files
-from audiossl.run.config import MAY_CHANGE
+from audiossl.run.config import AFTER_TRAINING, MAY_CHANGE
 
 # Kinds of the parts of a state, where they are there.
 PARTS: dict[str, type] = {
@@ -250,7 +250,7 @@ def refuse_another(saved: dict[str, Any], config: Any, new_epochs: bool, path: P
     """
     before, now = flatten(saved), flatten(config)
     changed = [key for key in {**before, **now} if before.get(key, "absent") != now.get(key, "absent")]
-    allowed = MAY_CHANGE | ({"run.epochs"} if new_epochs else set())
+    allowed = MAY_CHANGE | AFTER_TRAINING | ({"run.epochs"} if new_epochs else set())
     refused = [key for key in changed if key not in allowed]
     if refused:
         listed = ", ".join(f"--{key} {now.get(key, 'absent')} (was {before.get(key, 'absent')})" for key in refused)

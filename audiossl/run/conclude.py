@@ -63,6 +63,9 @@ def draw_map(session: Session, encoder: AudioEncoder, clips: CachedClips, probe:
     """Write map.html of the validation clips, as the encoder lays them out and as random weights do."""
     if probe.skip or not probe.map:
         return
+    if (session.out / files.MAP).exists():  # of this very table: `stages.probed` takes others away
+        session.say("map.html is there: nothing that matters has changed")
+        return
     known = stages.KeptFeatures(session.out / files.FEATURES, (encoder_hash(encoder), clips_hash(clips)))
     title = f"{clips.name}, as {session.out.name} hears it"
     of_run(session.out / files.MAP, encoder, clips, known, title, lambda text: session.say(f"map: {text}"))

@@ -15,6 +15,12 @@ MAY_CHANGE = frozenset(
     {f"run.{name}" for name in (*_PLACES, "log_steps", "quiet", "workers", "threads", "skip_not_finite")}
     | {"data.root", "data.cache", "data.download", "data.outside"}
 )
+# Keys that decide nothing before the last step: a finished run that is resumed with others measures features and
+# scores anew where they matter.
+AFTER_TRAINING = frozenset(
+    {f"probe.{name}" for name in ("skip", "quick", "one_vs_rest", "random_seeds", "calibrate_random", "map")}
+    | {"probe.keep_features", "bag.n_patches", "bag.pool"}
+)
 
 
 @dataclass

@@ -16,6 +16,8 @@ from audiossl.run.ranks import Ranks
 from audiossl.run.tracking import Meter, MetricsFile
 from audiossl.run.verdict import early_verdict, verdict
 
+ROWS_WATCHED = 64  # of steps: more than a verdict on them looks back
+
 
 class Recorder:
     """Takes values of micro-batches and writes rows; rank 0 writes, the others take part in the means.
@@ -33,7 +35,7 @@ class Recorder:
         self.history: list[dict[str, Any]] = []  # rows of all finished epochs, those before a resume too
         self.last_loss: float | None = None
         self._window, self._epoch = Meter(), Meter()
-        self._steps: list[dict[str, Any]] = []  # the last two rows of steps
+        self._steps: list[dict[str, Any]] = []  # the last rows of steps
         self._warned = False  # of a collapse that still lasts
         self._trackers: list[Any] = []  # those that this process has started
         # A run that fails never comes to its `finish`: TensorBoard's thread would outlive it.
@@ -46,6 +48,7 @@ class Recorder:
             config: plain values, stored by the first part of a run; None afterwards.
             step: optimiser steps done.
         """
+        self._steps = [{"step": step}]  # the first row stands for the steps from here on
         settings = {"tensorboard": {"purge_step": step + 1}}
         self.ranks.accelerator.init_trackers("run", config=config, init_kwargs=settings)
         self._trackers += self.ranks.accelerator.trackers
@@ -62,7 +65,7 @@ class Recorder:
         self.last_loss = means.get("loss")
         row = {"kind": "step", "epoch": epoch, "step": step, **means, **more}
         self._write(row)
-        self._steps = [*self._steps, row][-2:]
+        self._steps = [*self._steps, row][-ROWS_WATCHED:]
         warning = early_verdict(self._steps)
         if warning and not self._warned:
             self.console.warn(f"warning: {warning}")

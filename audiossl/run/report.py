@@ -108,12 +108,17 @@ class _Notes:
             return ""
 
 
+def keep_scores(folder: Path, scores: Any) -> None:
+    """Write a table of scores into a run's folder; raises OSError when that cannot be done."""
+    replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
+
+
 def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
     try:
         if scores is not None or views is not None:
             folder.mkdir(parents=True, exist_ok=True)
         if scores is not None:
-            replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
+            keep_scores(folder, scores)
         if views is not None:
             save_pictures(folder / files.VIEWS, views)
     except OSError as error:

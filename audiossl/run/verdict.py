@@ -42,11 +42,14 @@ FALLEN_RANK = 0.25
 # Accuracy on 500 clips has a standard error of up to 2 points.
 KNN_ERROR = 2.0
 KNN_PATIENCE_EPOCHS = 10
-# A coding rate below twice that of a collapse, in two rows of 20 steps each: a network with random weights lies above.
+# A coding rate below twice that of a collapse over so many steps: a network with random weights lies above. Of few
+# clips the largest rate lies below too: so it must be no more than this share of the way up to that.
 COLLAPSE_FACTOR = 2.0
-COLLAPSE_ROWS = 2
+COLLAPSE_SHARE = 0.25
+COLLAPSE_STEPS = 20
 # Spread of BYOL's targets over a batch, 1 if even, below which they are one point (Niizumi et al. 2023: 10 %).
 SMALL_PROJECTION_STD = 0.10
+POINT_STEPS = 40
 # A rise of the loss by this share over its best epochs, while kNN does not improve.
 RISEN_LOSS = 0.10
 RISE_EPOCHS = 5
@@ -84,29 +87,42 @@ def verdict(history: Sequence[Row]) -> str | None:
 def early_verdict(steps: Sequence[Row]) -> str | None:
     """One sentence when the rows of steps, within an epoch, show a collapse that need not be waited for, or None.
 
-    Keys: coding_rate and collapse_rate (nats), the rate that clips which are all alike have; projection_std.
+    Keys: step; coding_rate and collapse_rate (nats), the rate that clips which are all alike have, with rate_share;
+    projection_std. A row stands for all steps since the one before it.
 
-    >>> early_verdict([{"step": 20, "coding_rate": 4.3, "collapse_rate": 4.27}] * 2)[:28]
+    >>> early_verdict([{"step": 20, "coding_rate": 4.3, "collapse_rate": 4.27, "rate_share": 0.0}])[:28]
     'Collapse: the coding rate is'
-    >>> early_verdict([{"step": 20, "projection_std": 0.01}] * 2)[:34]
+    >>> early_verdict([{"step": 20, "projection_std": 0.01}, {"step": 40, "projection_std": 0.01}])[:34]
     'Collapse: the directions of the ta'
     """
-    last = list(steps)[-COLLAPSE_ROWS:]
-    if len(last) < COLLAPSE_ROWS:
+    if not steps:
         return None
-    step = f"at step {last[-1]['step']:g}"
-    if all(row.get("projection_std", math.inf) < SMALL_PROJECTION_STD for row in last):
+    last = steps[-1]
+    if _lasts(steps, lambda row: row.get("projection_std", math.inf) < SMALL_PROJECTION_STD) >= POINT_STEPS:
         return (
-            f"Collapse: the directions of the targets spread by {last[-1]['projection_std']:.3f} {step}, and by 1 if "
-            "they are even: try a lower --optim.lr, a warm-up, or batch norms in all heads."
+            f"Collapse: the directions of the targets spread by {last['projection_std']:.3f} at step "
+            f"{last['step']:g}, and by 1 if they are even: try a lower --optim.lr, a warm-up, or batch norms in all "
+            "heads."
         )
-    if all(row.get("coding_rate", math.inf) <= COLLAPSE_FACTOR * row.get("collapse_rate", 0.0) for row in last):
+    if _lasts(steps, _one_rate) >= COLLAPSE_STEPS:
         return (
-            f"Collapse: the coding rate is {last[-1]['coding_rate']:.1f} nats {step}, and clips that are all alike "
-            f"have {last[-1]['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or a smaller "
-            "--method.invariance."
+            f"Collapse: the coding rate is {last['coding_rate']:.1f} nats at step {last['step']:g}, and clips that "
+            f"are all alike have {last['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or "
+            "a smaller --method.invariance."
         )
     return None
+
+
+def _one_rate(row: Row) -> bool:
+    """Whether the coding rate is that of clips which are all alike."""
+    low = row.get("coding_rate", math.inf) <= COLLAPSE_FACTOR * row.get("collapse_rate", 0.0)
+    return low and row.get("rate_share", 0.0) <= COLLAPSE_SHARE
+
+
+def _lasts(steps: Sequence[Row], bad: Callable[[Row], bool]) -> float:
+    """For how many steps, up to the last, rows have been bad."""
+    before = next((row["step"] for row in reversed(steps) if not bad(row)), 0.0)
+    return steps[-1]["step"] - before
 
 
 def by_epoch(history: Sequence[Row]) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """The EMP-SSL recipe as its users run it: to the end, killed and resumed, with any bag, given wrong input."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -136,12 +137,37 @@ def test_the_projector_of_a_run_stands_still_in_another(tones, finished, tmp_pat
 
 
 def test_a_collapse_is_named_within_fifty_steps(tones, tmp_path, monkeypatch, capsys):
-    flags = ("--method.invariance", 100, "--run.epochs", 4, "--optim.lr_1d", 0.3, "--optim.warmup_share", 0)
-    call(monkeypatch, *command(tones, tmp_path / "run", *flags))
+    flags = ("--method.invariance", 100, "--optim.lr_1d", 0.3, "--optim.warmup_share", 0)
+    # Rows of 20 steps, as by default.
+    call(monkeypatch, *command(tones, tmp_path / "run", *flags, "--run.epochs", 18, "--run.log_steps", 20))
     out = capsys.readouterr().out
     assert "warning: Collapse: the coding rate is" in out
     step = int(out.split("nats at step ")[1].split(",")[0])
     assert step <= 50
+    assert rows(tmp_path / "run", "step")[0]["lr"] > 0.29  # no warm-up
+
+
+def test_a_finished_run_takes_other_probes_and_other_test_patches(tones, finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished, tmp_path / "run")
+    scores, drawn = (tmp_path / "run" / name for name in ("scores.json", "map.html"))
+    before = scores.read_bytes(), drawn.stat().st_mtime_ns
+    call(monkeypatch, *command(tones, tmp_path / "run", "--run.resume"))
+    assert (scores.read_bytes(), drawn.stat().st_mtime_ns) == before  # nothing is done twice
+    capsys.readouterr()
+    others = ("--bag.n_patches", 2, "--probe.calibrate_random", "true")
+    call(monkeypatch, *command(tones, tmp_path / "run", "--run.resume", *others))
+    assert "bag.n_patches is now 2 (was 4)" in capsys.readouterr().out
+    names = [row["name"] for row in json.loads(scores.read_text())["rows"]]
+    assert any("calibrated" in name for name in names)
+    assert drawn.stat().st_mtime_ns > before[1]
+    assert audiossl.load_model(tmp_path / "run" / "encoder").config.bag.n_patches == 2
+
+
+def test_the_projector_of_an_encoder_stands_still_in_a_run(tones, tmp_path, monkeypatch):
+    call(monkeypatch, *command(tones, tmp_path / "one", "--run.epochs", 1, "--bag.output", "projection"))
+    flags = ("--run.epochs", 1, "--method.projector", tmp_path / "one" / "encoder")
+    call(monkeypatch, *command(tones, tmp_path / "two", *flags))
+    assert (tmp_path / "two" / "report.html").exists()
 
 
 @pytest.mark.parametrize("preset", presets(RECIPE.stem))
@@ -159,6 +185,7 @@ def test_each_preset_builds(preset, tones, tmp_path):
         (["--method.eps", "0"], "--method.eps must be above 0, found 0"),
         (["--views.patch_s", "9"], "--views.patch_s 9 is longer than a clip"),
         (["--run.batch_size", "500"], "500"),
+        (["--run.batch_size", "1", "--views.n_patches", "1"], "one patch at a time has no statistics for batch norm"),
         (["--method.projector", "nowhere"], "--method.projector nowhere: there is no checkpoint in it"),
     ],
 )

@@ -336,6 +336,22 @@ def test_the_toy_clips_have_what_the_monitors_read():
         assert callable(getattr(cache.CachedClips, name))
 
 
+def test_a_collapse_lasts_twenty_steps_however_often_they_are_logged():
+    def row(step, share):
+        return {"step": step, "coding_rate": 4.3 + 193 * share, "collapse_rate": 4.27, "rate_share": share}
+
+    assert early_verdict([row(20, 0.1)]) is None
+    assert "4.3 nats at step 40" in early_verdict([row(20, 0.1), row(40, 0.0)])
+    every = [row(step, 0.1 if step < 10 else 0.0) for step in range(1, 41)]
+    assert early_verdict(every[:28]) is None
+    assert "at step 29" in early_verdict(every[:29])
+    # After a resume the first row stands for the steps since then.
+    assert early_verdict([{"step": 500}, row(501, 0.0)]) is None
+    assert "at step 520" in early_verdict([{"step": 500}, row(520, 0.0)])
+    # Two clips have little room, 7.85 nats, and are as different as can be.
+    assert early_verdict([{**row(20, 1.0), "coding_rate": 7.8}, {**row(40, 1.0), "coding_rate": 7.8}]) is None
+
+
 def test_targets_at_one_point_are_said_after_two_rows():
     rows = [{"step": 20 * n, "projection_std": value} for n, value in ((1, 0.9), (2, 0.04), (3, 0.03), (4, 0.5))]
     assert early_verdict(rows[:2]) is None

@@ -108,6 +108,15 @@ def _refusing(forward, encoder):
     return call
 
 
+def test_the_table_is_kept_at_once_and_an_older_map_goes(tmp_path, encoder, labelled_clips):
+    (tmp_path / files.MAP).write_text("of another encoder")
+    table = stages.probed(tmp_path, encoder, labelled_clips, QUICK, lambda text: None)
+    said = []
+    assert stages.probed(tmp_path, encoder, labelled_clips, QUICK, said.append).markdown() == table.markdown()
+    assert said == ["probed before: nothing that matters has changed"]
+    assert not (tmp_path / files.MAP).exists()
+
+
 def test_features_stay_where_they_are_asked_for(tmp_path, encoder, labelled_clips):
     config = ProbeTableConfig(quick=True, random_seeds=[0], keep_features=True)
     table, _ = probe(tmp_path, encoder, labelled_clips, config)
