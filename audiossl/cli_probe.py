@@ -63,6 +63,8 @@ def _probe(config: ProbeConfig) -> int:
     from audiossl.probes.last_blocks import LastBlocks
 
     opened = load_model(config.encoder)
+    if config.n_patches:
+        opened = opened.with_patches(config.n_patches)
     encoder: AudioEncoder | LastBlocks = opened
     if config.last_blocks:
         encoder = LastBlocks(opened, config.last_blocks, config.avgpool_patchtokens)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -176,6 +176,20 @@ class AudioEncoder(nn.Module):
             fresh = AudioEncoder.build(copy.deepcopy(self.config), copy.deepcopy(self.normalize))
         device = self.normalize.mean.device
         return fresh.to(device).train(self.training)
+
+    def with_patches(self, n_patches: int) -> AudioEncoder:
+        """The same encoder with another number of patches a clip, in place of its `bag.n_patches`.
+
+        Raises UserError for an encoder that sees whole clips, and for a number that makes no grid.
+
+        >>> words = AudioEncoder.from_pretrained("words-tiny")
+        >>> words.with_patches(4)(torch.zeros(1, 16000)).shape == words(torch.zeros(1, 16000)).shape
+        True
+        """
+        config = replace(self.config, bag=replace(self.bag.config, n_patches=n_patches))
+        other = AudioEncoder.build(config, copy.deepcopy(self.normalize))
+        other.load_state_dict(self.state_dict())
+        return other.to(self.normalize.mean.device).train(self.training)
 
     def save_pretrained(self, folder: Folder, card: str | None = None, extra: dict[str, Any] | None = None) -> None:
         """Write config.json, model.safetensors and README.md into `folder`, all at once or not at all.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from audiossl.transforms import PatchesConfig
+from audiossl.transforms import MelConfig, PatchesConfig
 
 import audiossl
 from audiossl.backbones import BackboneConfig
@@ -152,3 +152,18 @@ def test_what_needs_a_whole_picture_says_so():
     whole = AudioEncoder.build(EncoderConfig(backbone=NETWORK))
     with pytest.raises(UserError, match="sees whole pictures"):
         whole.bag  # noqa: B018
+
+
+def test_an_encoder_with_another_number_of_patches_sees_the_grid_of_that_number():
+    config = EncoderConfig(MelConfig(n_bins=32, hop_length=334), NETWORK, 1.0, replace(SMALL, pool="mean"), PATCHES)
+    encoder = AudioEncoder.build(config).eval()
+    other, wave = encoder.with_patches(11), torch.randn(2, 16000, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        image = encoder.image(wave)
+        vectors = torch.stack([encoder.bag.of_patches(patch) for patch in slices(image, 11, 16)], dim=1)
+        torch.testing.assert_close(other(wave), vectors.mean(1))
+        assert not other(wave).allclose(encoder(wave))
+    assert other.config.bag.n_patches == 11
+    assert encoder.config.bag.n_patches == 6
+    with pytest.raises(UserError, match="this encoder sees whole pictures"):
+        AudioEncoder.build(EncoderConfig(config.frontend, NETWORK, 1.0)).with_patches(4)

@@ -117,6 +117,8 @@ def test_more_seeds_are_added_to_the_kept_features(capsys, arguments, tmp_path):
         (["--avgpool_patchtokens"], "--avgpool_patchtokens belongs to --last_blocks"),
         (["--last_blocks", "2", "--avgpool_patchtokens"], "avgpool_patchtokens is for a ViT"),
         (["--k", "0,20"], "--k is 0,20"),
+        (["--n_patches", "-1"], "--n_patches is -1"),
+        (["--n_patches", "8"], "this encoder sees whole pictures"),
         (["--sgd.epochs", "0"], "--sgd.epochs is 0"),
         (["--features", "kept.txt"], "--features is kept.txt"),
         (["--features", "no/folder/kept.npz"], "there is no folder no/folder"),

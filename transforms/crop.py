@@ -162,7 +162,8 @@ def resample_by(image: Tensor, plan: Plan) -> Tensor:
     n_clips, n_channels = image.shape[:2]
     image = _weighted_rows(image.flatten(0, 1), plan.rows, plan.row_weights, n_channels)
     image = _weighted_rows(image.transpose(1, 2), plan.frames, plan.frame_weights, n_channels)
-    return image.transpose(1, 2).unflatten(0, (n_clips, n_channels))
+    views: Tensor = image.transpose(1, 2).unflatten(0, (n_clips, n_channels))
+    return views
 
 
 def _weighted_rows(table: Tensor, taps: Tensor, weights: Tensor, n_channels: int) -> Tensor:

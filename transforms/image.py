@@ -133,7 +133,8 @@ def renormalise(image: Tensor) -> Tensor:
     centred = image - image.mean()
     # The norm of the pictures' norms: exact to rounding, and a sixth of the time of torch's deviation on a CPU.
     deviation = torch.linalg.vector_norm(centred.flatten(1).norm(dim=1)) / centred.numel() ** 0.5
-    return centred / deviation.clamp(min=1e-6)
+    normal: Tensor = centred / deviation.clamp(min=1e-6)
+    return normal
 
 
 def random_background(image: Tensor, draws: Draws, most: float) -> Tensor:

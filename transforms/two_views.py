@@ -88,7 +88,8 @@ class TwoViews(nn.Module):
         """Mix, cut and fade both views of all clips, whose boxes these are, on a CPU a few clips at a time."""
         n_views, config = len(boxes.frame), self.config
         share = draws.uniform(n_views, high=config.mixup)
-        line = augment.lines(*draws.uniform(2, n_views, low=-config.fader, high=config.fader), self.size[1])
+        begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
+        line = augment.lines(begin, end, self.size[1])
         background = self.memory.draw(n_views, draws) if self.memory is not None else share.long()
         power = image.exp() if self.memory is not None else image  # once for both views and the memory
         plan = plan_of(boxes, (self.n_bins, self.segment), self.size, self.canvas, config.interpolation)

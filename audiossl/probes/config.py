@@ -64,6 +64,7 @@ class ProbeConfig:
     # Read the pooled outputs of the last so many blocks in place of the embedding; 0 reads the embedding. EsViT: 4.
     last_blocks: int = 0
     avgpool_patchtokens: bool = False  # with --last_blocks of a ViT: append the mean of the last patches
+    n_patches: int = 0  # patches of a clip, where the encoder takes patches (EMP-SSL); 0: as many as in its settings
     per_class: bool = False  # accuracy of each label, and the label that it is most often taken for
     # An .npz file that keeps the features: made when it is not there, read when it is of the same encoder and clips.
     features: str | None = None
@@ -82,6 +83,8 @@ class ProbeConfig:
             raise UserError(f"--batch_size is {self.batch_size}; give at least 1.")
         if not self.k or min(self.k) < 1:
             raise UserError(f"--k is {','.join(map(str, self.k)) or 'empty'}; give numbers of neighbours from 1.")
+        if self.n_patches < 0:
+            raise UserError(f"--n_patches is {self.n_patches}; give a number of patches, or 0 for the encoder's own.")
         if self.last_blocks < 0:
             raise UserError(f"--last_blocks is {self.last_blocks}; give a number of blocks, or 0 for the embedding.")
         if self.avgpool_patchtokens and not self.last_blocks:
