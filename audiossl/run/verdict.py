@@ -42,10 +42,9 @@ FALLEN_RANK = 0.25
 # Accuracy on 500 clips has a standard error of up to 2 points.
 KNN_ERROR = 2.0
 KNN_PATIENCE_EPOCHS = 10
-# A coding rate below twice that of a collapse over so many steps: a network with random weights lies above. Of few
-# clips the largest rate lies below too: so it must be no more than this share of the way up to that.
-COLLAPSE_FACTOR = 2.0
-COLLAPSE_SHARE = 0.25
+# Share of the way from the coding rate of a collapse (0) to the largest that there is (1), over so many steps: random
+# weights begin at 0.35 to 0.97, a collapse was at 0.00 to 0.11 in the mean of its first 20 steps.
+SMALL_RATE_SHARE = 0.15
 COLLAPSE_STEPS = 20
 # Spread of BYOL's targets over a batch, 1 if even, below which they are one point (Niizumi et al. 2023: 10 %).
 SMALL_PROJECTION_STD = 0.10
@@ -87,7 +86,7 @@ def verdict(history: Sequence[Row]) -> str | None:
 def early_verdict(steps: Sequence[Row]) -> str | None:
     """One sentence when the rows of steps, within an epoch, show a collapse that need not be waited for, or None.
 
-    Keys: step; coding_rate and collapse_rate (nats), the rate that clips which are all alike have, with rate_share;
+    Keys: step; rate_share, with coding_rate and collapse_rate (nats), the rate that clips which are all alike have;
     projection_std. A row stands for all steps since the one before it.
 
     >>> early_verdict([{"step": 20, "coding_rate": 4.3, "collapse_rate": 4.27, "rate_share": 0.0}])[:28]
@@ -104,19 +103,13 @@ def early_verdict(steps: Sequence[Row]) -> str | None:
             f"{last['step']:g}, and by 1 if they are even: try a lower --optim.lr, a warm-up, or batch norms in all "
             "heads."
         )
-    if _lasts(steps, _one_rate) >= COLLAPSE_STEPS:
+    if _lasts(steps, lambda row: row.get("rate_share", math.inf) < SMALL_RATE_SHARE) >= COLLAPSE_STEPS:
         return (
             f"Collapse: the coding rate is {last['coding_rate']:.1f} nats at step {last['step']:g}, and clips that "
             f"are all alike have {last['collapse_rate']:.1f}: try a lower --optim.lr and --optim.lr_1d, a warm-up, or "
             "a smaller --method.invariance."
         )
     return None
-
-
-def _one_rate(row: Row) -> bool:
-    """Whether the coding rate is that of clips which are all alike."""
-    low = row.get("coding_rate", math.inf) <= COLLAPSE_FACTOR * row.get("collapse_rate", 0.0)
-    return low and row.get("rate_share", 0.0) <= COLLAPSE_SHARE
 
 
 def _lasts(steps: Sequence[Row], bad: Callable[[Row], bool]) -> float:

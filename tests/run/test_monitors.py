@@ -340,9 +340,9 @@ def test_a_collapse_lasts_twenty_steps_however_often_they_are_logged():
     def row(step, share):
         return {"step": step, "coding_rate": 4.3 + 193 * share, "collapse_rate": 4.27, "rate_share": share}
 
-    assert early_verdict([row(20, 0.1)]) is None
-    assert "4.3 nats at step 40" in early_verdict([row(20, 0.1), row(40, 0.0)])
-    every = [row(step, 0.1 if step < 10 else 0.0) for step in range(1, 41)]
+    assert early_verdict([row(20, 0.3)]) is None
+    assert "4.3 nats at step 40" in early_verdict([row(20, 0.3), row(40, 0.0)])
+    every = [row(step, 0.3 if step < 10 else 0.0) for step in range(1, 41)]
     assert early_verdict(every[:28]) is None
     assert "at step 29" in early_verdict(every[:29])
     # After a resume the first row stands for the steps since then.
