@@ -48,6 +48,8 @@ def conclude(
         table = stages.probed(session.out, encoder, clips, probe, session.say)
         if classifier is not None and "classifier" not in table.columns:
             table = with_classifier(table, classifier, labels)
+    if table is None:  # nothing tells whether an older map is this encoder's
+        (session.out / files.MAP).unlink(missing_ok=True)
     draw_map(session, encoder, clips, probe)
     page = write_report(
         session.out,
@@ -63,7 +65,7 @@ def draw_map(session: Session, encoder: AudioEncoder, clips: CachedClips, probe:
     """Write map.html of the validation clips, as the encoder lays them out and as random weights do."""
     if probe.skip or not probe.map:
         return
-    if (session.out / files.MAP).exists():  # of this very table: `stages.probed` takes others away
+    if (session.out / files.MAP).exists():  # of this very table: others were taken away
         session.say("map.html is there: nothing that matters has changed")
         return
     known = stages.KeptFeatures(session.out / files.FEATURES, (encoder_hash(encoder), clips_hash(clips)))

@@ -54,7 +54,7 @@ def write_report(
         UserError: the folder has nothing of a run, or cannot be written.
     """
     folder = Path(folder)
-    _keep(folder, scores, views)
+    keep(folder, scores, views)
     notes = _Notes(warnings)
 
     def read(name: str, reader: Callable[[Path], T | None]) -> T | None:
@@ -108,17 +108,16 @@ class _Notes:
             return ""
 
 
-def keep_scores(folder: Path, scores: Any) -> None:
-    """Write a table of scores into a run's folder; raises OSError when that cannot be done."""
-    replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
+def keep(folder: Path, scores: Any = None, views: Sequence[Picture] | None = None) -> None:
+    """Write a table of scores, pictures of views, or both into the folder of a run, from which a report is built.
 
-
-def _keep(folder: Path, scores: Any, views: Sequence[Picture] | None) -> None:
+    Raises UserError when the folder cannot be written.
+    """
     try:
         if scores is not None or views is not None:
             folder.mkdir(parents=True, exist_ok=True)
         if scores is not None:
-            keep_scores(folder, scores)
+            replace(folder / files.SCORES, json.dumps(_plain_scores(scores), indent=2, ensure_ascii=False))
         if views is not None:
             save_pictures(folder / files.VIEWS, views)
     except OSError as error:

@@ -23,7 +23,7 @@ from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features
 from audiossl.probes.table import ProbeTable, probe_table
 from audiossl.reading import read_json
 from audiossl.run import files
-from audiossl.run.report import keep_scores
+from audiossl.run.report import keep
 
 KEY = "stage"  # of a table's `about`: the hash of all that it depends on
 
@@ -76,7 +76,7 @@ def probed(
     table.about[KEY] = key
     # At once: what follows takes a while, and may be interrupted. A map of an earlier table is another encoder's.
     (folder / files.MAP).unlink(missing_ok=True)
-    keep_scores(folder, table)
+    keep(folder, table)
     return table
 
 
