@@ -182,7 +182,7 @@ class AudioEncoder(nn.Module):
 
         Raises UserError for an encoder that sees whole clips, and for a number that makes no grid.
 
-        >>> words = AudioEncoder.from_pretrained("words-tiny")
+        >>> words = load_model("words-tiny")
         >>> words.with_patches(4)(torch.zeros(1, 16000)).shape == words(torch.zeros(1, 16000)).shape
         True
         """
