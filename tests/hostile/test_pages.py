@@ -143,7 +143,7 @@ def test_the_page_of_views(tmp_path):
     def write(path, names):
         pictures = [picture([name, name, name, name]) for name in names for _ in range(2)]
         waves = {name: np.ones(8000, np.int16) for name in names}
-        return write_view_page(path, ViewsShown(pictures, waves, 16000, names[0], tuple(names)))
+        return write_view_page(path, ViewsShown(len(waves), pictures, waves, 16000, names[0], tuple(names)))
 
     assert_no_difference(write, tmp_path)
 

@@ -57,7 +57,7 @@ def gradients_of(loss, wanted):
     return [grad.clone() for grad in torch.autograd.grad(loss, wanted)]
 
 
-@pytest.mark.parametrize(("dtype", "off"), [(torch.bfloat16, 0.01), (torch.float16, 0.002)])
+@pytest.mark.parametrize(("dtype", "off"), [(torch.bfloat16, 0.01), (torch.float16, 0.005)])
 def test_under_autocast_the_loss_is_float32_and_gradients_are_rounded_once(dtype, off):
     z, pair_weights, layer, q = case(n_rows=40, k=300, d=32)
     w = layer.weight

@@ -155,11 +155,11 @@ def test_a_finished_run_takes_other_probes_and_other_test_patches(tones, finishe
     call(monkeypatch, *command(tones, tmp_path / "run", *same))
     assert (scores.read_bytes(), drawn.stat().st_mtime_ns) == before  # nothing is done twice
     capsys.readouterr()
-    others = ("--bag.n_patches", 8, "--probe.calibrate_random", "false")
+    others = ("--bag.n_patches", 8, "--probe.calibrate_random", "true")
     call(monkeypatch, *command(tones, tmp_path / "run", *same, *others))
     assert "bag.n_patches is now 8 (was 4)" in capsys.readouterr().out
     names = [row["name"] for row in json.loads(scores.read_text())["rows"]]
-    assert not any("calibrated" in name for name in names)
+    assert any("calibrated" in name for name in names)
     assert drawn.stat().st_mtime_ns > before[1]
     assert audiossl.load_model(tmp_path / "run" / "encoder").config.bag.n_patches == 8
 
