@@ -19,8 +19,9 @@ from torch.nn import functional
 
 from audiossl.errors import UserError
 
-from .audiontt import AUDIONTTS, AudioNtt, build_audiontt
+from .audiontt import AUDIONTTS, build_audiontt
 from .config import BackboneConfig
+from .narrow_maps import make_safe
 from .pool import check_pool, pool_patches, pooled_dim
 from .resnet import RESNETS, fit_resnet
 from .swin import PAPER, build_swin, mend_shifts
@@ -54,6 +55,7 @@ class Backbone(nn.Module):
     def __init__(self, net: nn.Module, config: BackboneConfig, image_size: Size, in_channels: int):
         super().__init__()
         check_pool(config.pool)
+        make_safe(net)
         self.net = net
         self.pool = config.pool
         self.image_size = image_size
@@ -104,10 +106,6 @@ class Backbone(nn.Module):
     def _padded(self, image: Tensor) -> Tensor:
         """The picture with zeros at the high and late end, as far as the network needs them."""
         pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
-        if self.patch_size == (1, 1) and not isinstance(self.net, AudioNtt):  # which pads for itself
-            # A convolution of stride 2 on a map of one column reads memory that nobody wrote, on CPUs in bf16 (oneDNN
-            # of torch 2.14): its gradients are NaN now and then. Maps of two columns, still one region, are safe.
-            pad = [s - n if 2 * n <= s else 0 for n, s in zip(image.shape[2:], self.stride, strict=True)]
         return functional.pad(image, (0, pad[1], 0, pad[0])) if any(pad) else image
 
     def forward(self, image: Tensor) -> BackboneOutput:

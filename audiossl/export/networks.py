@@ -23,17 +23,9 @@ class GraphBackbone(Backbone):
     """A backbone that pads by what it computes."""
 
     def _padded(self, image: Tensor) -> Tensor:
-        if isinstance(self.net, AudioNtt):
-            return image
-        pad: list[Any]
         if self.patch_size == (1, 1):
-            # A map of one column becomes one of two; the quotient is 0 where it is wide enough.
-            pad = [
-                torch.sym_max(side - n, 0) * torch.sym_min(side // (2 * n), 1)
-                for n, side in zip(image.shape[2:], self.stride, strict=True)
-            ]
-        else:
-            pad = [(n + side - 1) // side * side - n for n, side in zip(image.shape[2:], self.patch_size, strict=True)]
+            return image
+        pad = [(n + side - 1) // side * side - n for n, side in zip(image.shape[2:], self.patch_size, strict=True)]
         return functional.pad(image, (0, pad[1], 0, pad[0]))
 
 

@@ -19,7 +19,7 @@ def float32_products(device: torch.device) -> Iterator[None]:
 
     A run in bf16 or fp16 leaves the choice to the device: TF32 on a GPU (factors of 11 bits), on a CPU what oneDNN
     takes for float32 with bf16 inside, which is bf16 where there are tiles for it (AMX, 8 bits) and plain float32
-    elsewhere, in 0.4 of the time of MKL's product on an AMD Zen. Cosines of vectors of length one are off by 1e-3
+    elsewhere, in 0.4 of the time of MKL's product on an AMD Zen. Cosines of vectors of length one are off by 2e-3
     at most then. A run in float32 has float32 throughout. For products of matrices alone: under this switch oneDNN's
     `dot` and products with a vector take several times as long.
 

@@ -31,7 +31,7 @@ def test_in_a_run_in_bf16_products_alone_may_round_and_afterwards_all_is_as_befo
         assert torch.is_autocast_enabled("cpu")
 
 
-def test_cosines_are_off_by_a_thousandth_at_most():
+def test_cosines_are_off_by_two_thousandths_at_most():
     torch.manual_seed(0)
     z, w = (torch.nn.functional.normalize(torch.randn(n, 128), dim=-1) for n in (200, 3000))
     with torch.autocast("cpu", torch.bfloat16), float32_products(CPU):
@@ -48,4 +48,4 @@ def test_on_a_gpu_factors_are_tf32_and_the_switch_goes_back():
         found = z @ w.T
     assert torch.backends.cuda.matmul.fp32_precision == "none"
     assert found.dtype == torch.float32
-    assert (found.double() - z.double() @ w.double().T).abs().max() < 2e-3
+    assert (found.double() - z.double() @ w.double().T).abs().max() < 1e-3
