@@ -21,7 +21,7 @@ from audiossl.errors import UserError
 
 from .audiontt import AUDIONTTS, build_audiontt
 from .config import BackboneConfig
-from .narrow_maps import make_safe
+from .narrow_maps import StridedConv2d, make_safe
 from .pool import check_pool, pool_patches, pooled_dim
 from .resnet import RESNETS, fit_resnet
 from .swin import PAPER, build_swin, mend_shifts
@@ -46,8 +46,8 @@ class Backbone(nn.Module):
 
     Attributes: dim, length of a region's vector; feature_dim, length of the pooled vector; stride, bins and
     frames to a region; image_size, the picture (F, T) it was built for.
-    Pictures that the patch embedding does not divide are padded with zeros (the mean of a normalised picture)
-    at the high and late end.
+    Pictures that the patch embedding does not divide, or that are shorter than a region of a network that would
+    leave nothing of them, are padded with zeros (the mean of a normalised picture) at the high and late end.
     """
 
     net: Any  # of timm: its networks share names, not a type
@@ -63,6 +63,7 @@ class Backbone(nn.Module):
         self.patch_size: Size = _patch_size(net)
         self.final_norm = hasattr(getattr(net, "head", None), "norm")
         self.stride: Size = _stride(net)
+        self.least_size: Size = self.stride if self.patch_size == (1, 1) and _drops_remainders(net) else (1, 1)
         self.n_rows = self._probe(config, in_channels)[0]
         self.feature_dim = pooled_dim(config.pool, self.dim, self.n_rows)
 
@@ -105,7 +106,8 @@ class Backbone(nn.Module):
 
     def _padded(self, image: Tensor) -> Tensor:
         """The picture with zeros at the high and late end, as far as the network needs them."""
-        pad = [-n % p for n, p in zip(image.shape[2:], self.patch_size, strict=True)]
+        sides = zip(image.shape[2:], self.patch_size, self.least_size, strict=True)
+        pad = [max(-n % patch, least - n) for n, patch, least in sides]
         return functional.pad(image, (0, pad[1], 0, pad[0])) if any(pad) else image
 
     def forward(self, image: Tensor) -> BackboneOutput:
@@ -143,6 +145,13 @@ def _stride(net: Any) -> Size:
     """Bins and frames to a region."""
     reduction = net.feature_info[-1]["reduction"]
     return (reduction, reduction) if isinstance(reduction, int) else (int(reduction[0]), int(reduction[1]))
+
+
+def _drops_remainders(net: nn.Module) -> bool:
+    """Whether the network strides without padding, as ConvNeXt does: of one column two by two nothing is left."""
+    # Kinds of their own, as EfficientNets have, pad by themselves.
+    convolutions = (m for m in net.modules() if isinstance(m, nn.Conv2d) and type(m) in (nn.Conv2d, StridedConv2d))
+    return any(max(conv.stride) > 1 and max(conv.kernel_size) > 1 and conv.padding == (0, 0) for conv in convolutions)
 
 
 def _build_timm(name: str, config: BackboneConfig, image_size: Size, in_channels: int, **more: Any) -> nn.Module:

@@ -23,9 +23,11 @@ class GraphBackbone(Backbone):
     """A backbone that pads by what it computes."""
 
     def _padded(self, image: Tensor) -> Tensor:
+        pad: list[Any]
         if self.patch_size == (1, 1):
-            return image
-        pad = [(n + side - 1) // side * side - n for n, side in zip(image.shape[2:], self.patch_size, strict=True)]
+            pad = [torch.sym_max(least - n, 0) for n, least in zip(image.shape[2:], self.least_size, strict=True)]
+        else:
+            pad = [(n + side - 1) // side * side - n for n, side in zip(image.shape[2:], self.patch_size, strict=True)]
         return functional.pad(image, (0, pad[1], 0, pad[0]))
 
 

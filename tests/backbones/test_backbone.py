@@ -31,6 +31,17 @@ def test_one_output_for_every_family_and_size(name, dim, grid, local_grid, odd_g
         assert torch.allclose(output.features, output.patches.mean(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [*(family[0] for family in FAMILIES), "audiontt_2020", "timm/tf_efficientnet_lite0"])
+def test_of_the_smallest_pictures_at_least_a_region_is_left(name):
+    # Of 17 to 31 columns too: ConvNeXt's strides leave 4, 2, 1 and then 0 of 17.
+    backbone = build_backbone(BackboneConfig(name), SIZE).eval()
+    for n_frames in (1, 2, 3, 15, 16, 17, 31, 33):
+        with torch.no_grad():
+            output = backbone(torch.randn(1, 1, SIZE[0], n_frames))
+        assert output.grid[1] >= 1
+        assert output.patches.isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["resnet10", "swin_micro", "vit_tiny", "timm/convnext_atto"])
 def test_every_parameter_takes_part(name):
     # A parameter without gradient stops distributed training.

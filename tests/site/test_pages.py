@@ -26,6 +26,7 @@ INSIDE = {
     "audiossl.transforms.picture_cache",
     "audiossl.methods.misfits",
     "audiossl.backbones.depths",
+    "audiossl.backbones.narrow_maps",
 }
 RECIPES = ("esvit", "emp_ssl", "byol", "contrastive", "supervised")
 FLAG = re.compile(r"--((?:data|wave|frontend|views|backbone|bag|method|optim|run|probe|finetune)\.\w+)")
