@@ -95,11 +95,12 @@ def _clips(config: ProbeConfig, encoder: AudioEncoder) -> CachedClips:
 def _write(config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: CachedClips, batches: Batches) -> int:
     """Measure the table, print and write it; other processes, if any, `_help`."""
     from audiossl.probes.columns import chosen_columns
-    from audiossl.probes.feature_file import write_features
+    from audiossl.probes.kept_features import KeptFeatures
     from audiossl.probes.table import probe_table
 
     hashes, known = _features(config, encoder, clips)
-    before = set(known or {})
+    if known is not None and config.features is not None:
+        known = KeptFeatures(config.features, hashes, known)
     table = probe_table(
         encoder,
         clips,
@@ -115,8 +116,6 @@ def _write(config: ProbeConfig, encoder: AudioEncoder | LastBlocks, clips: Cache
         known=known,
         calibrate_random=config.calibrate_random,
     )
-    if known is not None and config.features is not None and set(known) != before:
-        write_features(config.features, known, *hashes)
     print(table.markdown())
     if config.json is not None:
         about = {"encoder": config.encoder, "audiossl": __version__}

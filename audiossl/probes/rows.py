@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from audiossl.probes.baselines import log_mel_tables
 from audiossl.probes.calibrated import calibrated
 from audiossl.probes.features import Batches, FeatureTable, describe_features, extract, in_order
+from audiossl.probes.kept_features import KeptFeatures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +39,16 @@ def feature_rows(
     """Yield the name and the features of each row, which are computed when they are asked for.
 
     Processes that share the work (`batches`) must all go through all rows. `known` holds features (N, D) by name that
-    need not be computed, and gets those that were; None keeps nothing. `calibrate_random` adds the random twins with
-    batch norms measured on the training clips (see `calibrated`).
+    need not be computed, and gets those that were, `KeptFeatures` batch after batch; None keeps nothing.
+    `calibrate_random` adds the random twins with batch norms measured on the training clips (see `calibrated`).
     """
 
     def embedded(name: str, network: Callable[[], AudioEncoder | LastBlocks]) -> FeatureTable:
         say(name)
         if known is not None and name in known:
             return describe_features(known[name], clips)
-        table = extract(network(), clips, batch_size, device, batches)
+        own = known.batches(name) if isinstance(known, KeptFeatures) and batches is in_order else batches
+        table = extract(network(), clips, batch_size, device, own)
         if known is not None:
             known[name] = table.x
         return table

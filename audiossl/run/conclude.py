@@ -68,7 +68,7 @@ def draw_map(session: Session, encoder: AudioEncoder, clips: CachedClips, probe:
     if (session.out / files.MAP).exists():  # of this very table: others were taken away
         session.say("map.html is there: nothing that matters has changed")
         return
-    known = stages.KeptFeatures(session.out / files.FEATURES, (encoder_hash(encoder), clips_hash(clips)))
+    known = stages.kept_features(session.out, (encoder_hash(encoder), clips_hash(clips)))
     title = f"{clips.name}, as {session.out.name} hears it"
     of_run(session.out / files.MAP, encoder, clips, known, title, lambda text: session.say(f"map: {text}"))
 

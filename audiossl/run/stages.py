@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
 from audiossl.data.cached import CachedClips
 from audiossl.encoder import AudioEncoder
 from audiossl.errors import UserError
 from audiossl.probes.columns import DEFAULT_K, chosen_columns
 from audiossl.probes.config import ProbeTableConfig
-from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features, write_features
+from audiossl.probes.feature_file import clips_hash, encoder_hash, read_features
+from audiossl.probes.kept_features import KeptFeatures
 from audiossl.probes.table import ProbeTable, probe_table
 from audiossl.reading import read_json
 from audiossl.run import files
@@ -28,25 +27,14 @@ from audiossl.run.report import keep
 KEY = "stage"  # of a table's `about`: the hash of all that it depends on
 
 
-class KeptFeatures(dict[str, np.ndarray]):
-    """Features (N, D) by name, in a file beside: each kind is written when it is there.
-
-    Args:
-        path: of the file; features of another encoder or of other clips in it are left out, and replaced.
-        hashes: of encoder and clips.
-    """
-
-    def __init__(self, path: Path, hashes: tuple[str, str]):
-        self.path, self.hashes = path, hashes
-        try:
-            super().__init__(read_features(path, *hashes))
-        except UserError:  # of an earlier run, or damaged
-            super().__init__()
-
-    def __setitem__(self, name: str, features: np.ndarray) -> None:
-        """Take features, and write the file anew."""
-        super().__setitem__(name, features)
-        write_features(self.path, self, *self.hashes)
+def kept_features(folder: Path, hashes: tuple[str, str]) -> KeptFeatures:
+    """The features in a run's folder; those of another encoder or of other clips are left out, and replaced."""
+    path = folder / files.FEATURES
+    try:
+        known = read_features(path, *hashes)
+    except UserError:  # of an earlier run, or damaged
+        known = {}
+    return KeptFeatures(path, hashes, known)
 
 
 def probed(
@@ -71,7 +59,7 @@ def probed(
         columns=chosen_columns([DEFAULT_K], linear_sgd=False, quick=probe.quick, one_vs_rest=probe.one_vs_rest),
         say=lambda text: say(f"probing: {text}"),
         calibrate_random=probe.calibrate_random,
-        known=KeptFeatures(folder / files.FEATURES, hashes),
+        known=kept_features(folder, hashes),
     )
     table.about[KEY] = key
     # At once: what follows takes a while, and may be interrupted. A map of an earlier table is another encoder's.

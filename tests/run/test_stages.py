@@ -98,6 +98,30 @@ def test_an_interrupted_probe_embeds_only_what_is_missing(tmp_path, encoder, lab
     assert table.rows[0].name == ENCODER
 
 
+def test_an_interrupted_kind_goes_on_at_its_batch(tmp_path, encoder, labelled_clips, monkeypatch):
+    forward, calls = type(encoder).forward, []
+
+    def interrupted(self, wave):
+        if calls:
+            raise KeyboardInterrupt
+        calls.append(len(wave))
+        return forward(self, wave)
+
+    many = labelled_clips.subset([*range(len(labelled_clips))] * 5)  # 360: two batches
+    monkeypatch.setattr(type(encoder), "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stages.probed(tmp_path, encoder, many, QUICK, lambda text: None)
+    seen = []
+    monkeypatch.setattr(type(encoder), "forward", lambda self, wave: seen.append(len(wave)) or forward(self, wave))
+    table, _ = probe(tmp_path, encoder, many)
+    assert seen == [104, 256, 104]  # the encoder's second batch, and both of its random twin
+    monkeypatch.setattr(type(encoder), "forward", forward)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert probe(whole, encoder, many)[0].markdown() == table.markdown()
+    assert not list(tmp_path.glob("*.rows"))
+
+
 def _refusing(forward, encoder):
     """A forward that fails for this very encoder, whose features are there already; its random twin may embed."""
 
