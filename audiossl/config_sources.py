@@ -140,6 +140,8 @@ def _flag_value(key: str, hint: Any, values: list[str]) -> Any:
         return [_yaml_value(word) for word in words if word]
     if len(values) > 1:
         raise UserError(f"--{key} takes one value ({type_name(hint)}), found {' '.join(values)}.")
+    if any(values[0] in typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is typing.Literal):
+        return values[0]  # "none" may be one of the choices
     is_none = values[0] in ("none", "null", "None") and type(None) in kinds
     return values[0] if str in kinds and not is_none else _yaml_value(values[0])
 

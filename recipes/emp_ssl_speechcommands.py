@@ -29,7 +29,7 @@ from audiossl.methods.emp_ssl import EmpSsl, EmpSslConfig
 from audiossl.optim import OptimConfig, build_optimizer, rates, set_rates
 from audiossl.probes.config import ProbeTableConfig
 from audiossl.run.begin import new_encoder
-from audiossl.run.checkpoint import weights_of_run
+from audiossl.run.checkpoint import refuse_other_setting, weights_of_run
 from audiossl.run.conclude import conclude
 from audiossl.run.config import RunConfig
 from audiossl.run.monitors import OnlineKNN, monitor
@@ -70,6 +70,7 @@ def main(config: Config) -> None:
     encoder, patches, method = build(config, training)
     session.start_from(method)
     if config.method.projector is not None:
+        refuse_other_setting(config.method.projector, "--method.projector", "bag.activation", config.bag.activation)
         method.take_projector(weights_of_run(config.method.projector, "--method.projector"), config.method.projector)
     optimizer = build_optimizer(method, config.optim)
     encoder.to(session.device)

@@ -69,6 +69,23 @@ def sentence(*argv: str) -> str:
     return text
 
 
+@dataclass
+class WithNone:
+    """A choice that is called none, beside a value that may be missing."""
+
+    activation: Literal["relu", "none"] = "relu"
+    seed: Literal["fixed", "none"] | None = None
+
+
+def test_a_choice_may_be_called_none(tmp_path):
+    config = parse(WithNone, "toy", ["--activation", "none", "--seed", "none"])
+    assert config == WithNone("none", "none")
+    save(config, tmp_path / "config.yaml")
+    assert load(WithNone, tmp_path / "config.yaml") == config
+    with pytest.raises(UserError, match=r"activation must be relu\|none, found none"):
+        parse(WithNone, "toy", ["--activation", "None"])
+
+
 def test_defaults_are_those_of_the_dataclass():
     assert parse(Config, "toy", []) == Config()
     assert parse(Config, "toy", []).run.epochs == 7  # a section's default factory is kept, not its class's

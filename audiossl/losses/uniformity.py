@@ -43,7 +43,9 @@ def uniformity(z: Tensor, t: float = 2.0, gather: bool = False) -> Tensor:
             means = gather_clips(means, dim=0)
         n_clips = len(means)
         if n_clips < 2:
-            raise UserError("uniformity compares the clips of a batch and found 1: give batches of at least 2")
+            raise UserError(
+                "uniformity compares the clips of a batch and found 1: give batches of at least 2 (--run.batch_size)"
+            )
         # Distances do not change by it, and what is subtracted below is then as small as the distances themselves.
         means = means - means.mean(0).detach()
         squares = means.square().sum(-1)

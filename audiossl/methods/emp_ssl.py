@@ -38,7 +38,8 @@ class EmpSslConfig:
     # What keeps clips apart: coding_rate (EMP-SSL) or uniformity (the Gaussian potential, "von Mises").
     spread: Literal["coding_rate", "uniformity"] = "coding_rate"
     # Weight of the invariance; in units of the largest coding rate, so that it means the same at every batch and width
-    # (the paper's 200 at 100 clips and 1,024 numbers is 1.01), or absolute, as the paper's is.
+    # (the paper's 200 at 100 clips and 1,024 numbers is 1.01), or absolute, as the paper's is. With uniformity it is
+    # always absolute.
     invariance: float = 1.01
     unit: Literal["max_rate", "absolute"] = "max_rate"
     # How coarsely the coding rate codes, and how narrow the potential is.

@@ -234,6 +234,21 @@ def weights_of_run(folder: str | os.PathLike[str], flag: str = "--run.start_from
     return models[0]
 
 
+def refuse_other_setting(folder: str | os.PathLike[str], flag: str, name: str, value: Any) -> None:
+    """Raise `UserError` when the run or encoder that `flag` names had another setting `name` (`section.field`).
+
+    For what its weights do not show. A folder that says nothing of it is not refused.
+    """
+    section, field = name.split(".")
+    for read, file in ((read_yaml, files.CONFIG), (read_json, "config.json")):
+        try:
+            found = read(Path(folder) / file)[section][field]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if found != value:
+            raise UserError(f"{flag} {folder} was trained with --{name} {found}: give that, in place of {value}.")
+
+
 def refuse_other_processes(place: Position, processes: int, path: Path) -> None:
     """Raise `UserError` when another number of processes wrote the checkpoint: each has its own random states."""
     if place.processes != processes:

@@ -128,12 +128,15 @@ def test_the_projector_of_a_run_stands_still_in_another(tones, finished, tmp_pat
     assert all(weights[0][name].equal(weights[1][name]) for name in projector)
     assert not weights[0]["bag.head.0.weight"].equal(weights[1]["bag.head.0.weight"])
     capsys.readouterr()
-    flags = ("--bag.projection_dim", 32, "--method.projector", finished)
-    with pytest.raises(SystemExit):
-        call(monkeypatch, *command(tones, tmp_path / "other", *flags))
-    error = capsys.readouterr().err
-    assert f"--method.projector {finished} has a projector of other shapes" in error
-    assert len(error.splitlines()) == 1
+    for flag, value, message in (
+        ("--bag.projection_dim", 32, f"--method.projector {finished} has a projector of other shapes"),
+        ("--bag.activation", "tanh", f"--method.projector {finished} was trained with --bag.activation relu"),
+    ):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, *command(tones, tmp_path / "other", flag, value, "--method.projector", finished))
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1
 
 
 def test_a_collapse_is_named_within_fifty_steps(tones, tmp_path, monkeypatch, capsys):
@@ -164,11 +167,14 @@ def test_a_finished_run_takes_other_probes_and_other_test_patches(tones, finishe
     assert audiossl.load_model(tmp_path / "run" / "encoder").config.bag.n_patches == 8
 
 
-def test_the_projector_of_an_encoder_stands_still_in_a_run(tones, tmp_path, monkeypatch):
+def test_the_projector_of_an_encoder_stands_still_in_a_run(tones, tmp_path, monkeypatch, capsys):
     call(monkeypatch, *command(tones, tmp_path / "one", "--run.epochs", 1, "--bag.output", "projection"))
     flags = ("--run.epochs", 1, "--method.projector", tmp_path / "one" / "encoder")
     call(monkeypatch, *command(tones, tmp_path / "two", *flags))
     assert (tmp_path / "two" / "report.html").exists()
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *command(tones, tmp_path / "three", *flags, "--bag.activation", "none"))
+    assert "encoder was trained with --bag.activation relu: give that, in place of none." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("preset", presets(RECIPE.stem))
@@ -187,6 +193,7 @@ def test_each_preset_builds(preset, tones, tmp_path):
         (["--views.patch_s", "9"], "--views.patch_s 9 is longer than a clip"),
         (["--run.batch_size", "500"], "500"),
         (["--run.batch_size", "1", "--views.n_patches", "1"], "one patch at a time has no statistics for batch norm"),
+        (["--run.batch_size", "1", "--method.spread", "uniformity"], "batches of at least 2 (--run.batch_size)"),
         (["--method.projector", "nowhere"], "--method.projector nowhere: there is no checkpoint in it"),
     ],
 )
