@@ -22,7 +22,7 @@ class KeptFeatures(dict[str, np.ndarray]):
 
     Args:
         path: of the .npz file. Beside it lies, as long as a kind is incomplete, `.rows` with the batches so far.
-        hashes: of encoder and clips, see `audiossl.probes.feature_file`.
+        hashes: of the encoder and of the clips.
         known: what the file holds already.
     """
 
