@@ -186,14 +186,14 @@ def taps_of(first: Tensor, count: Tensor, n_there: int, n_wanted: int, most: int
 
     Boxes begin at row `first` and have `count` rows, (B,), at the most `most`.
     """
-    taps, weights = (of_count[count] for of_count in _taps_by_count(most, n_wanted, mode, str(count.device)))
+    taps, weights = (of_count[count] for of_count in taps_by_count(most, n_wanted, mode, str(count.device)))
     taps += first.int()[:, None, None]
     there = taps.clamp(0, n_there - 1)
     return there, weights.mul_(taps == there)
 
 
 @lru_cache(maxsize=16)
-def _taps_by_count(most: int, n_wanted: int, mode: str, device: str) -> tuple[Tensor, Tensor]:
+def taps_by_count(most: int, n_wanted: int, mode: str, device: str) -> tuple[Tensor, Tensor]:
     """Which of a box's rows make each of the wanted ones, and by what weights, for boxes of 0 to `most` rows."""
     count = torch.arange(most + 1, dtype=torch.int32, device=device)[:, None]
     # The middle of wanted row k lies at (k + 1/2) count / n - 1/2: in whole parts of 1 / 2n, so nothing is rounded.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,27 @@ def mix_powers(power: Tensor, background: Tensor, share: Tensor) -> Tensor:
     1.4337...
     """
     return power.lerp(background, share[:, None, None, None]).log_()
+
+
+class Mixture(NamedTuple):
+    """What is mixed into the views of a batch.
+
+    Args:
+        power: e^image of the clips, (B, C, F, T).
+        memory: e^image of the clips to draw from, (M, C, F, T).
+        background: which of them each view gets, (N,).
+        share: of the background, (N,).
+    """
+
+    power: Tensor
+    memory: Tensor
+    background: Tensor
+    share: Tensor
+
+    def images(self, views: slice) -> Tensor:
+        """Mixed pictures for some of the views, one of every clip, (B, C, F, T)."""
+        background = self.memory.index_select(0, self.background[views])
+        return mix_powers(self.power, background, self.share[views])
 
 
 class MixupMemory(nn.Module):

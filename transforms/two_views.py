@@ -8,7 +8,7 @@ views' backgrounds are older than the batch, where BYOL-A's could be the clip it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,9 @@ from audiossl.errors import UserError
 from . import image as augment
 from .crop import Boxes, check_picture, plan_of, random_boxes, resample_by, view_size
 from .draws import Draws
-from .mixup import MixupMemory, mix_powers
+from .mixup import Mixture, MixupMemory
 from .view_config import TwoViewsConfig, shown
 from .views import Views
-
-PIECE = 2**18  # numbers of pictures at a time and core of a CPU: what is made in passing then stays in its cache
 
 
 class TwoViews(nn.Module):
@@ -85,50 +83,47 @@ class TwoViews(nn.Module):
         return Views([view], self._boxes(boxes, first))
 
     def _views(self, image: Tensor, draws: Draws, boxes: Boxes) -> Tensor:
-        """Mix, cut and fade both views of all clips, whose boxes these are, on a CPU a few clips at a time."""
+        """Mix, cut and fade both views of all clips, whose boxes these are."""
         n_views, config = len(boxes.frame), self.config
         share = draws.uniform(n_views, high=config.mixup)
         begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
         line = augment.lines(begin, end, self.size[1])
-        background = self.memory.draw(n_views, draws) if self.memory is not None else share.long()
-        power = image.exp() if self.memory is not None else image  # once for both views and the memory
-        plan = plan_of(boxes, (self.n_bins, self.segment), self.size, self.canvas, config.interpolation)
-        made = image.new_empty(n_views, image.shape[1], *self.size)
-        for views, clips in _pieces(n_views, image):
-            mixed = image[clips]
-            if self.memory is not None and len(self.memory):
-                mixed = mix_powers(power[clips], self.memory.power.index_select(0, background[views]), share[views])
-            made[views] = resample_by(mixed, plan.part(views)).add_(line[views])
+        mixture = None
+        if self.memory is not None:
+            power = image.exp()  # once for both views and the memory
+            background = self.memory.draw(n_views, draws)
+            mixture = Mixture(power, self.memory.power, background, share) if len(self.memory) else None
+        if image.device.type == "cpu" and image.dtype == torch.float32 and not image.requires_grad:
+            # Numba takes half a second to import, and other devices have no use for it.
+            from .fused_views import make_views
+
+            made = make_views(image, mixture, boxes, line, self.size, self.canvas, config.interpolation)
+        else:
+            made = self._by_torch(image, mixture, boxes).add_(line)
         if self.memory is not None:
             self.memory.remember(power[: n_views // 2])
         return made
 
+    def _by_torch(self, image: Tensor, mixture: Mixture | None, boxes: Boxes) -> Tensor:
+        """Mixed and cut views on any device, with gradients, one of every clip after the other."""
+        n_clips = len(image)
+        plan = plan_of(boxes, (self.n_bins, self.segment), self.size, self.canvas, self.config.interpolation)
+        made = image.new_empty(len(boxes.frame), image.shape[1], *self.size)
+        for first in range(0, len(made), n_clips):
+            views = slice(first, first + n_clips)
+            made[views] = resample_by(image if mixture is None else mixture.images(views), plan.part(views))
+        return made
+
     def _boxes(self, boxes: Boxes, first: Tensor) -> Tensor:
         """Places of the views in the clips, (2, B, 4)."""
-        frame_s = self.clip_s / self.n_frames
+        frame_s, row = self.clip_s / self.n_frames, 1.0 / self.n_bins
         start = boxes.frame + first.repeat(2)
-        sides = [
-            start * frame_s,
-            (start + boxes.n_frames) * frame_s,
-            boxes.row / self.n_bins,
-            (boxes.row + boxes.n_rows) / self.n_bins,
-        ]
-        return torch.stack(sides, dim=1).view(2, -1, 4)
+        sides = torch.stack([start, start + boxes.n_frames, boxes.row, boxes.row + boxes.n_rows], dim=1)
+        return (sides * sides.new_tensor([frame_s, frame_s, row, row], dtype=torch.float32)).view(2, -1, 4)
 
     def extra_repr(self) -> str:
         """Show size and strengths in `print(module)`."""
         return f"{shown(self.config)}, size={self.size}"
-
-
-def _pieces(n_views: int, image: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Which views to make together, and of which clips: on a CPU a few, on other devices one of every clip."""
-    n_clips, step = len(image), len(image)
-    if image.device.type == "cpu":
-        step = max(1, PIECE * torch.get_num_threads() // image[0].numel())
-    for first in range(0, n_views, n_clips):
-        for at in range(0, n_clips, step):
-            end = min(at + step, n_clips)
-            yield slice(first + at, first + end), slice(at, end)
 
 
 def _segments(image: Tensor, first: Tensor, n_frames: int) -> Tensor:

@@ -24,6 +24,7 @@ WHOLE = {
 INSIDE = {
     "audiossl.transforms.config",  # names of the four config_* modules
     "audiossl.transforms.picture_cache",
+    "audiossl.transforms.fused_views",
     "audiossl.methods.misfits",
     "audiossl.backbones.depths",
     "audiossl.backbones.narrow_maps",

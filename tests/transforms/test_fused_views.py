@@ -1,0 +1,112 @@
+"""The compiled kernel of two views against torch's own calls, which gradients and other devices take."""
+
+import numpy as np
+import pytest
+import torch
+from audiossl.transforms import TwoViews, TwoViewsConfig, fused_views
+from audiossl.transforms.crop import Boxes, resample_boxes
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def by_kernel_and_by_torch(views, image, seed=2):
+    """The same views made twice, the memory as it was before: a picture with a gradient goes torch's way."""
+    state = {name: value.clone() for name, value in views.state_dict().items()}
+    fast = views(image, generator(seed)).images[0]
+    views.load_state_dict(state)
+    slow = views(image.clone().requires_grad_(), generator(seed)).images[0]
+    assert slow.requires_grad
+    return fast, slow.detach()
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "settings"),
+    [
+        ((64, 96), 1, {}),
+        ((80, 101), 1, {}),  # neither blocks of rows nor blocks of frames come out even
+        ((20, 7), 3, {"interpolation": "bilinear"}),
+        ((64, 96), 2, {"view_s": 0.5}),
+        ((33, 50), 1, {"canvas_band": 1.5, "canvas_time": 2.0, "renormalise": False}),
+        ((64, 96), 1, {"mixup": 0.0}),
+        ((64, 96), 1, {"mixup": 0.99, "fader": 0.0}),
+        # Boxes of a few rows and frames, most of them beside the picture.
+        ((32, 48), 1, {"canvas_band": 4.0, "canvas_time": 4.0, "band_scale": [0.05, 0.2], "time_scale": [0.05, 0.2]}),
+    ],
+)
+def test_the_kernel_equals_torchs_calls(size, channels, settings):
+    views = TwoViews(TwoViewsConfig(memory=8, **settings), size, 1.0, channels)
+    fast, slow = by_kernel_and_by_torch(views, torch.randn(5, channels, *size))  # an empty memory
+    torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-5)
+    fast, slow = by_kernel_and_by_torch(views, torch.randn(5, channels, *size), seed=3)
+    torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-5)
+
+
+def test_of_two_pictures_each_view_shows_its_own():
+    views = TwoViews(TwoViewsConfig(memory=8), (64, 96), 1.0)
+    views(torch.randn(8, 1, 64, 96), generator())
+    pictures = torch.randn(2, 3, 1, 64, 96)
+    state = {name: value.clone() for name, value in views.state_dict().items()}
+    fast = views(list(pictures), generator(1)).images[0]
+    views.load_state_dict(state)
+    slow = views(list(pictures.clone().requires_grad_()), generator(1)).images[0]
+    torch.testing.assert_close(fast, slow.detach(), atol=2e-5, rtol=1e-5)
+
+
+def test_the_kernel_is_what_runs_without_a_gradient(monkeypatch):
+    views = TwoViews(TwoViewsConfig(memory=8), (64, 96), 1.0)
+    monkeypatch.setattr(views, "_by_torch", None)
+    assert views(torch.randn(3, 1, 64, 96), generator()).images[0].isfinite().all()
+    with pytest.raises(TypeError):
+        views(torch.randn(3, 1, 64, 96, requires_grad=True), generator())
+
+
+def test_boxes_at_every_edge_equal_boxes_by_torch():
+    places = torch.cartesian_prod(*[torch.tensor([-9, -8, -3, 0, 2, 7, 8, 9])] * 2)
+    counts = torch.full((len(places),), 8)
+    boxes = Boxes(places[:, 0], counts, places[:, 1], counts)
+    image = torch.randn(len(places), 1, 8, 8)
+    line = torch.randn(len(places), 1, 1, 16)
+    for mode in ("bicubic", "bilinear"):
+        made = fused_views.make_views(image, None, boxes, line, (16, 16), (8, 8), mode)
+        torch.testing.assert_close(made, resample_boxes(image, boxes, (16, 16), mode) + line, atol=1e-5, rtol=0)
+    beside = (places.abs() >= 8).any(dim=1)
+    assert made[beside].equal(line.expand_as(made)[beside])
+
+
+def test_a_picture_that_is_not_a_number_spoils_its_own_views_alone():
+    image = torch.randn(4, 1, 64, 96)
+    image[1, 0, 10] = torch.nan
+    made = TwoViews(TwoViewsConfig(memory=8, renormalise=False), (64, 96), 1.0)(image, generator()).images[0]
+    assert made.isfinite().flatten(1).all(dim=1).tolist() == [True, False, True, True] * 2
+
+
+def test_logarithm_is_exact_to_rounding_over_all_numbers():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.exp(rng.uniform(-87, 88, 100_000)), rng.uniform(0.5, 2.0, 100_000)]).astype(np.float32)
+    wanted = np.log(x.astype(np.float64))
+    made = np.array([ln(value) for value in x])
+    assert (np.abs(made - wanted) <= np.spacing(np.abs(wanted).astype(np.float32))).all()
+
+
+def test_logarithms_at_the_ends():
+    tiny = np.finfo(np.float32).tiny
+    assert [ln(np.float32(x)) for x in (0.0, 1e-40, 1.0, np.inf)] == [ln(tiny), ln(tiny), 0.0, np.inf]
+    assert np.isnan(ln(np.float32(np.nan)))
+
+
+@fused_views.compiled
+def ln(x):
+    return fused_views._ln(x)
+
+
+def twice(x):
+    return 2 * x
+
+
+def test_compiled_functions_run_where_no_folder_can_be_written(monkeypatch):
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    assert fused_views.compiled(twice)(3) == 6
