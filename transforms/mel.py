@@ -128,12 +128,13 @@ class Mel(FrontEnd):
 
     def transform(self, wave: Tensor) -> Tensor:
         """Mel power, or mel-summed magnitude, before compression."""
-        power = self.spectrum(wave)
-        if self.config.power == 1.0:
-            power = as_magnitude(power)
         # A trained filter may not go below zero: the logarithm of a negative sum has no value.
         filters = self.filters.clamp(min=0.0) if self.config.trainable else self.filters
-        return band_sums(filters, self.bands, power).unsqueeze(1)
+        sums = [band_sums(filters, self.bands, self._values(power)) for power in self.spectrum.blocks(wave)]
+        return (sums[0] if len(sums) == 1 else torch.cat(sums, dim=-1)).unsqueeze(1)
+
+    def _values(self, power: Tensor) -> Tensor:
+        return as_magnitude(power) if self.config.power == 1.0 else power
 
     def temporary_bytes(self, n_samples: int) -> int:
         """Temporaries of one clip."""

@@ -116,10 +116,15 @@ class TwoViews(nn.Module):
 
     def _boxes(self, boxes: Boxes, first: Tensor) -> Tensor:
         """Places of the views in the clips, (2, B, 4)."""
-        frame_s, row = self.clip_s / self.n_frames, 1.0 / self.n_bins
+        frame_s = self.clip_s / self.n_frames
         start = boxes.frame + first.repeat(2)
-        sides = torch.stack([start, start + boxes.n_frames, boxes.row, boxes.row + boxes.n_rows], dim=1)
-        return (sides * sides.new_tensor([frame_s, frame_s, row, row], dtype=torch.float32)).view(2, -1, 4)
+        sides = [
+            start * frame_s,
+            (start + boxes.n_frames) * frame_s,
+            boxes.row / self.n_bins,
+            (boxes.row + boxes.n_rows) / self.n_bins,
+        ]
+        return torch.stack(sides, dim=1).view(2, -1, 4)
 
     def extra_repr(self) -> str:
         """Show size and strengths in `print(module)`."""
