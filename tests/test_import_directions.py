@@ -90,6 +90,7 @@ ONLY_IN = {
     "accelerate": {"run/", "recipes/", "embed/corpus.py"},
     "matplotlib": {"explain/", "run/report.py", "run/curves.py", "run/pictures.py"},
     "bokeh": {"map/"},
+    "numba": {"transforms/fused_views.py"},  # imported where a CPU makes two views, and not before
     "umap": {"map/"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
@@ -279,6 +280,16 @@ def test_torchaudio_and_torchvision_are_imported_lazily():
     assert not wrong, "\n".join(wrong)
 
 
+def test_what_numba_compiles_is_imported_lazily():
+    importers = [
+        (source.place, item.top_level)
+        for source in SOURCES
+        for item in source.imports()
+        if is_module(item.module, "audiossl.transforms.fused_views")
+    ]
+    assert importers == [("transforms/two_views.py", False)]
+
+
 def test_transforms_need_only_torch_numpy_and_the_registry():
     wrong = []
     for source in SOURCES:
@@ -286,6 +297,7 @@ def test_transforms_need_only_torch_numpy_and_the_registry():
             first = item.module.split(".")[0]
             relative = item.relative or is_module(item.module, "audiossl.errors")
             known = first in {"torch", "numpy", "nnAudio", "draccus"} or first in sys.stdlib_module_names
+            known = known or (first == "numba" and is_in(source.place, ONLY_IN["numba"]))
             if not relative if first == "audiossl" else item.top_level and not known:
                 wrong.append(f"{source.place}:{item.line} imports {item.module}")
     assert not wrong, "\n".join(wrong)
