@@ -90,7 +90,8 @@ ONLY_IN = {
     "accelerate": {"run/", "recipes/", "embed/corpus.py"},
     "matplotlib": {"explain/", "run/report.py", "run/curves.py", "run/pictures.py"},
     "bokeh": {"map/"},
-    "numba": {"transforms/fused_views.py"},  # imported where a CPU makes two views, and not before
+    "numba": {"transforms/view_kernel.py"},  # imported where a CPU makes two views, and not before
+    "llvmlite": {"transforms/view_kernel.py"},
     "umap": {"map/"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
@@ -281,13 +282,15 @@ def test_torchaudio_and_torchvision_are_imported_lazily():
 
 
 def test_what_numba_compiles_is_imported_lazily():
-    importers = [
-        (source.place, item.top_level)
+    importers = {
+        (source.place, name, item.top_level)
         for source in SOURCES
         for item in source.imports()
-        if is_module(item.module, "audiossl.transforms.fused_views")
-    ]
-    assert importers == [("transforms/two_views.py", False)]
+        for name in ("fused_views", "view_kernel")
+        if is_module(item.module, f"audiossl.transforms.{name}")
+    }
+    lazily = ("transforms/two_views.py", "fused_views", False)
+    assert importers == {lazily, ("transforms/fused_views.py", "view_kernel", True)}
 
 
 def test_transforms_need_only_torch_numpy_and_the_registry():
@@ -297,7 +300,7 @@ def test_transforms_need_only_torch_numpy_and_the_registry():
             first = item.module.split(".")[0]
             relative = item.relative or is_module(item.module, "audiossl.errors")
             known = first in {"torch", "numpy", "nnAudio", "draccus"} or first in sys.stdlib_module_names
-            known = known or (first == "numba" and is_in(source.place, ONLY_IN["numba"]))
+            known = known or (first in {"numba", "llvmlite"} and is_in(source.place, ONLY_IN[first]))
             if not relative if first == "audiossl" else item.top_level and not known:
                 wrong.append(f"{source.place}:{item.line} imports {item.module}")
     assert not wrong, "\n".join(wrong)

@@ -27,8 +27,7 @@ class Draws:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Numbers spread evenly between `low` and `high`."""
-        values = torch.rand(*shape, generator=self.generator)
-        return self._move(low + (high - low) * values)
+        return self._move(torch.rand(*shape, generator=self.generator).mul_(high - low).add_(low))
 
     def normal(self, *shape: int) -> Tensor:
         """Normal numbers of mean 0 and deviation 1."""

@@ -43,6 +43,8 @@ class TwoViews(nn.Module):
     (torch.Size([8, 1, 64, 96]), torch.Size([2, 4, 4]), 4)
     """
 
+    cells: Tensor
+
     def __init__(self, config: TwoViewsConfig, image_size: tuple[int, int], clip_s: float, n_channels: int = 1):
         super().__init__()
         if config.view_s > clip_s * 1.001:
@@ -55,6 +57,9 @@ class TwoViews(nn.Module):
         self.segment = min(self.n_frames, max(1, round(self.n_frames * config.view_s / clip_s)))
         self.size = view_size(self.n_bins, self.segment)
         self.memory = MixupMemory(config.memory, (n_channels, self.n_bins, self.segment)) if config.mixup else None
+        # Frames in a second and bins in the band, for the sides of boxes.
+        cells = torch.tensor([self.n_frames / clip_s, self.n_bins]).repeat_interleave(2)
+        self.register_buffer("cells", cells, persistent=False)
         self.canvas = int(self.n_bins * config.canvas_band), int(self.segment * config.canvas_time)
 
     def forward(self, image: Tensor | Sequence[Tensor], generator: torch.Generator | None = None) -> Views:
@@ -88,11 +93,7 @@ class TwoViews(nn.Module):
         share = draws.uniform(n_views, high=config.mixup)
         begin, end = draws.uniform(2, n_views, low=-config.fader, high=config.fader)
         line = augment.lines(begin, end, self.size[1])
-        mixture = None
-        if self.memory is not None:
-            power = image.exp()  # once for both views and the memory
-            background = self.memory.draw(n_views, draws)
-            mixture = Mixture(power, self.memory.power, background, share) if len(self.memory) else None
+        mixture = None if self.memory is None else self.memory.mixture(image, share, draws)
         if image.device.type == "cpu" and image.dtype == torch.float32 and not image.requires_grad:
             # Numba takes half a second to import, and other devices have no use for it.
             from .fused_views import make_views
@@ -100,8 +101,6 @@ class TwoViews(nn.Module):
             made = make_views(image, mixture, boxes, line, self.size, self.canvas, config.interpolation)
         else:
             made = self._by_torch(image, mixture, boxes).add_(line)
-        if self.memory is not None:
-            self.memory.remember(power[: n_views // 2])
         return made
 
     def _by_torch(self, image: Tensor, mixture: Mixture | None, boxes: Boxes) -> Tensor:
@@ -116,15 +115,9 @@ class TwoViews(nn.Module):
 
     def _boxes(self, boxes: Boxes, first: Tensor) -> Tensor:
         """Places of the views in the clips, (2, B, 4)."""
-        frame_s = self.clip_s / self.n_frames
-        start = boxes.frame + first.repeat(2)
-        sides = [
-            start * frame_s,
-            (start + boxes.n_frames) * frame_s,
-            boxes.row / self.n_bins,
-            (boxes.row + boxes.n_rows) / self.n_bins,
-        ]
-        return torch.stack(sides, dim=1).view(2, -1, 4)
+        start = boxes.frame + torch.cat([first, first])
+        sides = [start, start + boxes.n_frames, boxes.row, boxes.row + boxes.n_rows]
+        return (torch.stack(sides, dim=1) / self.cells).view(2, -1, 4)
 
     def extra_repr(self) -> str:
         """Show size and strengths in `print(module)`."""

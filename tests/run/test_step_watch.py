@@ -110,13 +110,13 @@ def test_the_memory_of_past_clips_is_what_it_was():
     for number in range(1, 4):  # the memory is full, and turns
         watch.begin(number, 0, 0, None)
         views(torch.randn(4, 1, 32, 32))
-    kept, seen = views.memory.power.clone(), views.memory.n_seen
+    kept, seen = views.memory.clips(), views.memory.n_seen
     for position in range(2):  # two micro-batches of one step
         watch.begin(4, 0, position, None)
         views(torch.full((4, 1, 32, 32), torch.nan))
-    assert not views.memory.power.isfinite().all()
+    assert not views.memory.clips().isfinite().all()
     watch.undo()
-    assert torch.equal(views.memory.power, kept)
+    assert torch.equal(views.memory.clips(), kept)
     assert views.memory.n_seen == seen
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from audiossl.transforms import TwoViews, TwoViewsConfig, fused_views
+from audiossl.transforms import TwoViews, TwoViewsConfig, fused_views, view_kernel
 from audiossl.transforms.crop import Boxes, resample_boxes
 
 
@@ -27,6 +27,9 @@ def by_kernel_and_by_torch(views, image, seed=2):
         ((64, 96), 1, {}),
         ((80, 101), 1, {}),  # neither blocks of rows nor blocks of frames come out even
         ((20, 7), 3, {"interpolation": "bilinear"}),
+        ((40, 15), 2, {}),  # narrower than what is weighed at a time, and wider by one
+        ((40, 15), 1, {"mixup": 0.0}),
+        ((40, 17), 1, {}),
         ((64, 96), 2, {"view_s": 0.5}),
         ((33, 50), 1, {"canvas_band": 1.5, "canvas_time": 2.0, "renormalise": False}),
         ((64, 96), 1, {"mixup": 0.0}),
@@ -75,6 +78,12 @@ def test_boxes_at_every_edge_equal_boxes_by_torch():
     assert made[beside].equal(line.expand_as(made)[beside])
 
 
+def test_sides_that_are_no_multiples_of_eight_are_refused():
+    boxes = Boxes(*torch.ones(4, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"multiples of 8, found \(12, 16\)"):
+        fused_views.make_views(torch.randn(1, 1, 8, 8), None, boxes, torch.zeros(1, 1, 1, 16), (12, 16), (8, 8))
+
+
 def test_a_picture_that_is_not_a_number_spoils_its_own_views_alone():
     image = torch.randn(4, 1, 64, 96)
     image[1, 0, 10] = torch.nan
@@ -96,9 +105,9 @@ def test_logarithms_at_the_ends():
     assert np.isnan(ln(np.float32(np.nan)))
 
 
-@fused_views.compiled
+@view_kernel.compiled
 def ln(x):
-    return fused_views._ln(x)
+    return view_kernel._ln(x)
 
 
 def twice(x):
@@ -109,4 +118,4 @@ def test_compiled_functions_run_where_no_folder_can_be_written(monkeypatch):
     from numba.core import caching
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    assert fused_views.compiled(twice)(3) == 6
+    assert view_kernel.compiled(twice)(3) == 6
