@@ -65,7 +65,7 @@ class MixupMemory(nn.Module):
 
     >>> memory = MixupMemory(4, (1, 2, 2))
     >>> power = memory.add(torch.zeros(3, 1, 2, 2)), memory.add(torch.ones(3, 1, 2, 2))
-    >>> len(memory), memory.clips()[:, 0, 0, 0].log().tolist()
+    >>> len(memory), memory.clips()[:, 0, 0, 0].log().round().tolist()
     (4, [1.0, 1.0, 0.0, 1.0])
     """
 
