@@ -37,7 +37,7 @@ from audiossl.run.freed_memory import keep_freed_memory
 
 B = 256
 RATE = 16000
-BURST = 5  # calls in a row: a batch takes no longer than the processor needs to be at it again after a loop
+BURST = 5  # calls in a row, as for mel: a single batch is over before the processor is at full speed again
 TENTH = 0.1  # of the loop's time, and of the step's
 WAVES: dict[str, Any] = {
     "speed": 0.1,

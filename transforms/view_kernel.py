@@ -122,8 +122,8 @@ def _ln(x):
     f = np.int32((bits & MANTISSA) + ROOT_HALF).view(np.float32) - np.float32(1.0)
     s = f / (np.float32(2.0) + f)
     z = s * s
-    # 2 artanh(s) = 2 s + z s r(z). The series begins 2/3 + 2/5 z + 2/7 z^2; these have the least largest error of
-    # z r(z) up to (sqrt(2) - 1)^2 / (sqrt(2) + 1)^2, 2e-9.
+    # 2 artanh(s) = 2 s + z s r(z), and 2 s = f - f s. The series of r begins 2/3 + 2/5 z + 2/7 z^2; these have the
+    # least largest error of z r(z) up to (sqrt(2) - 1)^2 / (sqrt(2) + 1)^2, 2e-9.
     r = np.float32(0.6666677638) + z * (np.float32(0.3997754159) + z * np.float32(0.2987172739))
     result = exponent * LN_2 + (f - s * (f - z * r))
     return result if x < INFINITY else x
