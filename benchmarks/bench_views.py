@@ -37,7 +37,6 @@ from audiossl.run.freed_memory import keep_freed_memory
 
 B = 256
 RATE = 16000
-BURST = 5  # calls in a row, as for mel: a single batch is over before the processor is at full speed again
 TENTH = 0.1  # of the loop's time, and of the step's
 WAVES: dict[str, Any] = {
     "speed": 0.1,
@@ -93,11 +92,6 @@ def by_loop(image: Tensor, config: TwoViewsConfig) -> Tensor:
     return (joined - joined.mean()) / joined.std() if config.renormalise else joined
 
 
-def in_a_row(call: Callable[[], object]) -> None:
-    for _ in range(BURST):
-        call()
-
-
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
@@ -124,11 +118,9 @@ def loops(size: tuple[int, int]) -> None:
 
         exact = by_loop(image.double(), config)
         errors = " and ".join(f"{float((call() - exact).abs().max()):.1e}" for call in (loop, batch))
-        title = (
-            f"{name}, {BURST} calls of {B} views of {size[0]} x {size[1]}: loop and batch within {errors} of float64"
-        )
+        title = f"{name}, {B} views of {size[0]} x {size[1]}: loop and batch within {errors} of float64"
         for threads in sorted({1, os.cpu_count() or 1}) if DEVICE == "cpu" else [1]:
-            calls = {"batch": partial(in_a_row, batch), "loop over clips": partial(in_a_row, loop)}
+            calls = {"batch": batch, "loop over clips": loop}
             medians = compare(title, calls, "batch", threads=threads, wall=threads > 1, warm=True)
             print(f"\n{name}: {medians['loop over clips'] / medians['batch']:.1f} times as fast as the loop")
             if not config.renormalise:  # one call over the whole batch in both: no bar beside the loop

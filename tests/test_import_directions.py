@@ -91,7 +91,7 @@ ONLY_IN = {
     "matplotlib": {"explain/", "run/report.py", "run/curves.py", "run/pictures.py"},
     "bokeh": {"map/"},
     "numba": {"transforms/view_kernel.py"},  # imported where a CPU makes two views, and not before
-    "llvmlite": {"transforms/view_kernel.py"},
+    "llvmlite": {"transforms/view_kernel.py", "transforms/lanes.py"},
     "umap": {"map/"},
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
@@ -286,11 +286,15 @@ def test_what_numba_compiles_is_imported_lazily():
         (source.place, name, item.top_level)
         for source in SOURCES
         for item in source.imports()
-        for name in ("fused_views", "view_kernel")
+        for name in ("fused_views", "view_kernel", "lanes")
         if is_module(item.module, f"audiossl.transforms.{name}")
     }
-    lazily = ("transforms/two_views.py", "fused_views", False)
-    assert importers == {lazily, ("transforms/fused_views.py", "view_kernel", True)}
+    assert importers == {
+        ("transforms/two_views.py", "fused_views", False),
+        ("transforms/fused_views.py", "view_kernel", True),
+        ("transforms/fused_views.py", "lanes", True),
+        ("transforms/view_kernel.py", "lanes", True),
+    }
 
 
 def test_transforms_need_only_torch_numpy_and_the_registry():

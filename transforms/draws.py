@@ -27,7 +27,8 @@ class Draws:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Numbers spread evenly between `low` and `high`."""
-        return self._move(torch.rand(*shape, generator=self.generator).mul_(high - low).add_(low))
+        draws = torch.rand(*shape, generator=self.generator)
+        return self._move(draws if (low, high) == (0.0, 1.0) else draws.mul_(high - low).add_(low))
 
     def normal(self, *shape: int) -> Tensor:
         """Normal numbers of mean 0 and deviation 1."""

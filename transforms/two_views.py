@@ -76,6 +76,7 @@ class TwoViews(nn.Module):
         boxes = random_boxes(
             draws, 2 * n_clips, (self.n_bins, self.segment), canvas, config.band_scale, config.time_scale
         )
+        places = self._boxes(boxes, first)
         view = self._views(image, draws, boxes)
         if config.band_shift:
             view = augment.random_bin_shift(view, draws, config.band_shift)
@@ -85,7 +86,7 @@ class TwoViews(nn.Module):
             view = augment.random_stripes(view, draws, config.stripes, config.n_stripes)
         if config.renormalise:
             view = augment.renormalise(view)
-        return Views([view], self._boxes(boxes, first))
+        return Views([view], places)
 
     def _views(self, image: Tensor, draws: Draws, boxes: Boxes) -> Tensor:
         """Mix, cut and fade both views of all clips, whose boxes these are."""

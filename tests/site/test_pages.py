@@ -25,6 +25,7 @@ INSIDE = {
     "audiossl.transforms.config",  # names of the four config_* modules
     "audiossl.transforms.picture_cache",
     "audiossl.transforms.fused_views",
+    "audiossl.transforms.lanes",
     "audiossl.transforms.view_kernel",
     "audiossl.methods.misfits",
     "audiossl.backbones.depths",
