@@ -123,13 +123,13 @@ def _cut(picture, box, n_frames, rows, row_weight, frames, frame_weight, line, s
     Rows are made with their frames side by side, frames with their rows: transposed in between and at the end.
     """
     begin, end = box
-    by_row, by_frame, turned = scratch
+    by_row, by_frame, turned = scratch  # the first holds `WIDTH` frames of all rows, then the next: one line each
     begin -= begin % WIDTH
     n_rows, n_wanted = view.shape
     made = view.reshape(-1)
     for i in range(0, n_rows, ROWS):
         for q in range(ROWS):
-            for t in range(0, n_wanted, WIDTH):  # where it will be written
+            for t in range(0, n_wanted, WIDTH):  # where this row will be written
                 _fetch(made, (i + q) * n_wanted + t)
             places = rows[0, i + q], rows[1, i + q], rows[2, i + q], rows[3, i + q]
             weights = row_weight[0, i + q], row_weight[1, i + q], row_weight[2, i + q], row_weight[3, i + q]
