@@ -1,6 +1,7 @@
 """Numbers side by side: LLVM's vector instructions, written as arithmetic, for functions that Numba compiles.
 
-Numba keeps what it compiled until the file of the compiled function changes: after a change here, `make clean`.
+Numba keeps what it compiled until the file of the compiled function changes: after a change here, delete
+`transforms/__pycache__`.
 """
 
 from __future__ import annotations
