@@ -116,11 +116,15 @@ def loops(size: tuple[int, int]) -> None:
         def loop(config: TwoViewsConfig = config) -> Tensor:
             return by_loop(image, config)
 
+        def by_torch(views: TwoViews = views) -> Tensor:
+            with torch.no_grad():  # the way of pictures with a gradient, and of other devices
+                return views(image.detach().requires_grad_(), generator()).images[0]
+
         exact = by_loop(image.double(), config)
         errors = " and ".join(f"{float((call() - exact).abs().max()):.1e}" for call in (loop, batch))
         title = f"{name}, {B} views of {size[0]} x {size[1]}: loop and batch within {errors} of float64"
         for threads in sorted({1, os.cpu_count() or 1}) if DEVICE == "cpu" else [1]:
-            calls = {"batch": batch, "loop over clips": loop}
+            calls = {"batch": batch, "batch by torch's calls": by_torch, "loop over clips": loop}
             medians = compare(title, calls, "batch", threads=threads, wall=threads > 1, warm=True)
             print(f"\n{name}: {medians['loop over clips'] / medians['batch']:.1f} times as fast as the loop")
             if not config.renormalise:  # one call over the whole batch in both: no bar beside the loop

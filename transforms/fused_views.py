@@ -49,6 +49,8 @@ def make_views(
     if size[0] % WIDTH or size[1] % WIDTH:
         raise ValueError(f"sides of views are multiples of {WIDTH}, found {size}")
     n_views = len(line)
+    if n_views % len(image):
+        raise ValueError(f"{n_views} views are not as many of each of {len(image)} pictures")
     made = image.new_empty(n_views, image.shape[1], *size)
     around = 1.0  # e^0: a picture is 0 beside its last frame
     if mixture is None:  # no shares: nothing is mixed

@@ -84,6 +84,12 @@ def test_sides_that_are_no_multiples_of_sixteen_are_refused():
         fused_views.make_views(torch.randn(1, 1, 8, 8), None, boxes, torch.zeros(1, 1, 1, 16), (12, 16), (8, 8))
 
 
+def test_as_many_views_of_each_picture_are_made_or_none():
+    boxes = Boxes(*torch.ones(4, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="3 views are not as many of each of 2 pictures"):
+        fused_views.make_views(torch.randn(2, 1, 8, 8), None, boxes, torch.zeros(3, 1, 1, 16), (16, 16), (8, 8))
+
+
 def test_a_picture_that_is_not_a_number_spoils_its_own_views_alone():
     image = torch.randn(4, 1, 64, 96)
     image[1, 0, 10] = torch.nan
