@@ -43,6 +43,13 @@ def test_pictures_have_the_front_ends_own_axes(sound):
 def test_costs_are_compared_with_mel(sound, monkeypatch):
     monkeypatch.setattr(frontends, "cost_s", lambda frontend, wave: {"mel": 0.002, "stft": 0.005}[frontend.config.type])
     assert [look.times_reference for look in look_at_all(sound, ["stft", "mel"], {})] == [2.5, 1.0]
+    assert [look.times_reference for look in look_at_all(sound, ["stft"], {})] == [2.5]
+
+
+def test_mel_costs_once_mel_on_a_machine_that_slows_down(sound, monkeypatch):
+    costs = iter((0.001, 0.004, 0.016))
+    monkeypatch.setattr(frontends, "cost_s", lambda frontend, wave: next(costs))
+    assert [look.times_reference for look in look_at_all(sound, ["stft", "mel"], {})] == [0.25, 1.0]
 
 
 def test_settings_reach_the_types_that_have_them():
