@@ -80,6 +80,15 @@ class Series:
         finite = self.y[np.isfinite(self.y)]
         return float(finite[-1]) if len(finite) else None
 
+    def drawn(self) -> Series:
+        """The points that are drawn, averaged where there are more than `MAX_POINTS`."""
+        if len(self.x) <= MAX_POINTS:
+            return self
+        edges = np.linspace(0, len(self.x), MAX_POINTS + 1).astype(int)[:-1]
+        counts = np.diff(np.append(edges, len(self.x)))
+        x, y = (np.add.reduceat(side, edges) / counts for side in (self.x, self.y))
+        return replace(self, x=x, y=y)
+
 
 Draw = Callable[[Series, str], str]
 
@@ -96,15 +105,7 @@ def series(history: Sequence[Row], key: str) -> Series | None:
         return None
     x = np.array(sorted(points))
     y = np.array([points[at] for at in x])
-    return Series(*_fewer(x, np.where(np.isfinite(y), y, np.nan)))
-
-
-def _fewer(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if len(x) <= MAX_POINTS:
-        return x, y
-    edges = np.linspace(0, len(x), MAX_POINTS + 1).astype(int)[:-1]
-    counts = np.diff(np.append(edges, len(x)))
-    return np.add.reduceat(x, edges) / counts, np.add.reduceat(y, edges) / counts
+    return Series(x, np.where(np.isfinite(y), y, np.nan))
 
 
 def last_of(history: Sequence[Row], key: str) -> float | None:
@@ -173,7 +174,9 @@ def _figure(rows: Sequence[Row], chart: Chart, references: tuple[tuple[str, floa
     points = series(rows, chart.key)
     assert points is not None
     last = "no finite value" if points.last is None else f"last {number(points.last)}"
-    svg = draw(replace(points, references=references), escape(f"{chart.title} over the run, {last}", quote=True))
+    svg = draw(
+        replace(points.drawn(), references=references), escape(f"{chart.title} over the run, {last}", quote=True)
+    )
     legend = "".join(
         f'<span><svg aria-hidden="true" viewBox="0 0 26 8"><path d="M0 4h26" stroke-width="2" '
         f'stroke="{CSS[colour]}" stroke-dasharray="{dashes[0] * 1.4} {dashes[1] * 1.4}"/></svg>'

@@ -72,7 +72,8 @@ def header(
 def _trained(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     """One sentence of facts; those that are not known are left out."""
     epochs = [row["epoch"] for row in rows if row.get("kind") == "epoch" and isinstance(row.get("epoch"), int)]
-    asked, steps, took = setting(settings, "run", "epochs"), curves.last_of(rows, "step"), _seconds(rows)
+    asked, took = setting(settings, "run", "epochs"), curves.last_of(rows, "seconds")
+    steps = max((row["step"] for row in rows if isinstance(row.get("step"), int)), default=None)
     done = max(epochs) + 1 if epochs else 0
     facts = []
     if rows and isinstance(asked, int) and done < asked:
@@ -80,7 +81,7 @@ def _trained(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     elif done:
         facts.append(f"{done} epoch{'s' * (done != 1)}")
     if steps is not None:
-        facts.append(f"{steps:,.0f} steps")
+        facts.append(f"{steps:,} steps")
     if took is not None:
         facts.append(f"{duration(took)} of training")
     for name, path in (
@@ -93,10 +94,6 @@ def _trained(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
             facts.append(f"{name} {value}")
     text = ", ".join(facts)
     return f"{text[0].upper()}{text[1:]}." if text else ""
-
-
-def _seconds(rows: Sequence[Row]) -> float | None:
-    return curves.last_of(rows, "seconds")
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiossl.run.curves import CHARTS, MAX_POINTS, series
+from audiossl.run.curves import CHARTS, MAX_POINTS, last_of, series
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,15 @@ def test_every_chart_is_of_a_number_that_something_logs():
     assert [chart.key for chart in CHARTS if f'"{chart.key}"' not in code] == []
 
 
-def test_long_series_are_averaged_without_moving_their_mean():
+def test_long_series_are_drawn_averaged_without_moving_their_mean_and_end_at_the_last_value():
     n = 10 * MAX_POINTS
     rows = [{"kind": "step", "step": i, "loss": float(i % 7)} for i in range(n)]
     points = series(rows, "loss")
-    assert len(points.x) == MAX_POINTS
-    assert points.y.mean() == pytest.approx(np.mean([i % 7 for i in range(n)]), abs=0.02)
+    assert (len(points.x), len(points.drawn().x)) == (n, MAX_POINTS)
+    assert points.drawn().y.mean() == pytest.approx(np.mean([i % 7 for i in range(n)]), abs=0.02)
+    assert last_of(rows, "loss") == points.last == (n - 1) % 7
+
+
+def test_short_series_are_drawn_as_they_are():
+    points = series([{"kind": "step", "step": i, "loss": float(i % 7)} for i in range(MAX_POINTS)], "loss")
+    assert points.drawn() is points

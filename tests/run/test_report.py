@@ -256,6 +256,14 @@ def test_long_runs_and_many_large_pictures_stay_small(tmp_path):
     assert "pictures are left out" in path.read_text("utf-8")
 
 
+def test_long_runs_are_told_by_their_last_values(tmp_path):
+    rows = history(epochs=500, steps=205)  # the last step is no multiple of those that are logged
+    (tmp_path / files.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = Page(write_report(tmp_path).read_text("utf-8")).text
+    assert "500 epochs, 102,500 steps, 8 h 19 min of training" in text
+    assert "last 524" in text  # kNN, 25 and one more each epoch
+
+
 def test_program_rebuilds_and_says_what_is_wrong(tmp_path, capsys):
     full_run(tmp_path)
     (tmp_path / files.REPORT).unlink()
